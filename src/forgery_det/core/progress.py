@@ -1,4 +1,4 @@
-"""How long work tells how far it is: a callable that takes `Progress` values. Libraries report; the command line draws."""
+"""How long work tells how far it is: a callable that takes `Progress`. Libraries report, the command line draws."""
 
 from __future__ import annotations
 
