@@ -1,0 +1,1 @@
+"""Pixels in, pixels out: preprocessing, training augmentation and (later) evaluation perturbations."""
