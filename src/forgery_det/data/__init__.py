@@ -1,0 +1,4 @@
+"""Manifest -> `Dataset` -> `LightningDataModule`.
+
+Nothing is imported here: training and evaluation name the modules they need.
+"""
