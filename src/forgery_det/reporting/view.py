@@ -1,0 +1,83 @@
+"""Tables as they are shown: the records of one slice group pivoted to rows of cells, notes turned into footnotes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from forgery_det.core.types import MetricRecord
+from forgery_det.reporting.data import Exposure, ReportData, SliceGroup
+from forgery_det.reporting.text import number, with_interval
+
+_EXPOSURE_WORD: Mapping[str, str] = {"all": "", "seen": "seen", "held_out": "held out", "real": "real"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value of a table; where there is none, `value` says so in words and the footnote says why."""
+
+    value: str
+    interval: str
+    missing: bool
+    footnote: int | None
+
+    def text(self) -> str:
+        """Return the cell as one line of plain text."""
+        mark = f" ({self.footnote})" if self.footnote is not None else ""
+        return f"{self.value} [{self.interval}]{mark}" if self.interval else f"{self.value}{mark}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One slice of a table."""
+
+    name: str
+    exposure: Exposure
+    exposure_word: str
+    n_real: int
+    n_generated: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One slice group as it is shown."""
+
+    title: str
+    explanation: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+
+
+def tables(data: ReportData) -> tuple[Table, ...]:
+    """Return the tables of a report, groups without a slice left out."""
+    records = {(record.metric, record.slice): record for record in data.records}
+    return tuple(_table(group, records, data.metric_titles) for group in data.groups if group.slices)
+
+
+def _table(group: SliceGroup, records: Mapping[tuple[str, str], MetricRecord], titles: Mapping[str, str]) -> Table:
+    footnotes: list[str] = []
+    rows = []
+    for info in group.slices:
+        cells = tuple(_cell(records.get((metric, info.key)), footnotes) for metric in group.metrics)
+        word = _EXPOSURE_WORD[info.exposure]
+        rows.append(Row(info.name, info.exposure, word, info.n_real, info.n_generated, cells))
+    columns = tuple(titles.get(metric, metric) for metric in group.metrics)
+    return Table(group.title, group.explanation, columns, tuple(rows), tuple(footnotes))
+
+
+def _cell(record: MetricRecord | None, footnotes: list[str]) -> Cell:
+    if record is None:
+        return Cell("not computed", "", True, None)
+    footnote = None
+    if record.note:
+        # One reason often holds for a whole column: it is written once, below the table.
+        if record.note not in footnotes:
+            footnotes.append(record.note)
+        footnote = footnotes.index(record.note) + 1
+    if record.value is None:
+        return Cell("not estimable" if footnote else with_interval(record), "", True, footnote)
+    no_interval = record.ci_low is None or record.ci_high is None
+    interval = "" if no_interval else f"{number(record.ci_low)}, {number(record.ci_high)}"
+    return Cell(number(record.value), interval, False, footnote)
