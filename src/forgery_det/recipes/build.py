@@ -1,0 +1,215 @@
+"""Build: a recipe becomes a dataset folder, and the same command goes on after any interruption.
+
+    sources -> decode -> filter -> crop -> align -> images/ | de-duplicate -> split -> tables
+
+Everything left of the bar is done once an item and remembered in a journal (see `work`); everything right of it is
+quick and done anew. So a build that was killed at any point, started again, ends in the same bytes as one that was not.
+
+Rules for a folder that is already there:
+- The tables are staged, then renamed into place; `dataset.json` goes first and comes last, so a folder with a
+  `dataset.json` is a finished dataset.
+- The same recipe again changes nothing. A changed recipe of the same name rebuilds what the change touches; the old
+  dataset stays readable until the new one is whole. Images that no row names are removed then.
+- A dataset of another name, or a folder with foreign files, is refused: nothing of it is touched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from forgery_det.core.artefacts import write_json
+from forgery_det.core.errors import ConfigError, SourceError
+from forgery_det.core.manifest import Manifest
+from forgery_det.core.progress import ProgressSink, silent
+from forgery_det.recipes.annotations import Annotation, read_annotations
+from forgery_det.recipes.describe import DATASET_NAME
+from forgery_det.recipes.finish import Contents, remove_unnamed, write_tables
+from forgery_det.recipes.gather import Opened, gather, open_source
+from forgery_det.recipes.load import load_recipe
+from forgery_det.recipes.prompts import read_prompts
+from forgery_det.recipes.recipe import Recipe
+from forgery_det.recipes.rows import Candidate, Refused, build_rows, resolve_fields
+from forgery_det.recipes.select import with_splits, without_duplicates
+from forgery_det.recipes.sources.base import SourceContext, default_cache
+from forgery_det.recipes.sources.registry import SOURCES
+from forgery_det.recipes.split import check_split_policy
+from forgery_det.recipes.work import WORK_NAME, Record, exclusive
+
+
+@dataclass(frozen=True, slots=True)
+class CollectSummary:
+    """What `collect` did.
+
+    Args:
+        dataset: The dataset folder.
+        name: Name of the dataset.
+        n_images: Rows of the manifest.
+        counts: Split -> label -> number of images.
+        refused: Reason -> number of entries in the quarantine.
+        changed: False when the dataset was already there, unchanged.
+    """
+
+    dataset: Path
+    name: str
+    n_images: int
+    counts: Mapping[str, Mapping[int, int]]
+    refused: Mapping[str, int]
+    changed: bool
+
+
+def collect(
+    recipe: str | Path, out: Path, *, cache: Path | None = None, progress: ProgressSink = silent
+) -> CollectSummary:
+    """Build or resume a dataset.
+
+    Args:
+        recipe: A recipe file, its folder, or the name of a shipped recipe.
+        out: Dataset folder; made if absent.
+        cache: Folder of downloads; None takes `$FORGERY_DET_CACHE` or `~/.cache/forgery-det`.
+        progress: Told how far downloads and images are.
+
+    Raises:
+        ConfigError: The recipe or an annotation table breaks a rule, `out` is something else, or another process is at
+            work there.
+        SourceError: A source cannot be reached or does not hold what the recipe says; what came so far is kept.
+    """
+    loaded = load_recipe(recipe)
+    out = Path(out)
+    _check_folder(loaded, out)
+    tables = _checked_tables(loaded)
+    with exclusive(out):
+        write_json(out / WORK_NAME / "building.json", {"name": loaded.name})
+        contents = _contents(loaded, tables, out, (cache or default_cache()).expanduser(), progress)
+        manifest, changed = write_tables(loaded, contents, out)
+        remove_unnamed(manifest, out)
+    return _summary(loaded, manifest, contents, changed, out)
+
+
+def _check_folder(recipe: Recipe, out: Path) -> None:
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise ConfigError(f"Expected a folder for the dataset, got the file {out}.")
+    for path in (out / DATASET_NAME, out / WORK_NAME / "building.json"):
+        if path.is_file():
+            name = json.loads(path.read_text(encoding="utf-8")).get("name")
+            if name != recipe.name:
+                raise ConfigError(
+                    f"Expected a new folder or dataset {recipe.name!r}, got dataset {name!r} in {out}: choose another "
+                    "`--out` or delete it."
+                )
+            return
+    foreign = sorted(path.name for path in out.iterdir() if path.name != WORK_NAME)
+    if foreign:
+        raise ConfigError(
+            f"Expected a new or empty folder, got {out} with {foreign[0]!r} in it: choose another `--out`."
+        )
+
+
+def _checked_tables(recipe: Recipe) -> dict[str, dict[str, Annotation] | None]:
+    """Read the annotation tables and check whatever needs no image, before anything is downloaded."""
+    check_split_policy(recipe.split)
+    tables: dict[str, dict[str, Annotation] | None] = {}
+    for spec in recipe.sources:
+        table = None
+        complete = not SOURCES.get(spec.kind).gives_fields
+        if spec.annotations is None and complete:
+            resolve_fields(spec, "any", {}, None)
+        if spec.annotations is not None:
+            table = read_annotations(spec.annotations, getattr(spec.parameters, "package", None))
+            kept = {key: annotation for key, annotation in table.items() if annotation.drop_reason is None}
+            if complete:
+                for key, annotation in kept.items():
+                    resolve_fields(spec, key, {}, annotation)
+            if recipe.prompts is None and any(annotation.prompt_ref for annotation in kept.values()):
+                raise ConfigError(
+                    f"Expected the key `prompts` where a table has a `prompt_ref`, got none ({recipe.path}; "
+                    f"{spec.annotations.name})."
+                )
+        tables[spec.id] = table
+    return tables
+
+
+def _contents(
+    recipe: Recipe,
+    tables: Mapping[str, dict[str, Annotation] | None],
+    out: Path,
+    cache: Path,
+    progress: ProgressSink,
+) -> Contents:
+    opened = [
+        open_source(recipe, spec, tables[spec.id], out, SourceContext(spec.id, spec.folder, cache, progress, out))
+        for spec in recipe.sources
+    ]
+    for one in opened:
+        one.steps.check()
+    prompts = read_prompts(recipe.prompts, _prompt_refs(tables), out, cache, progress)
+    forget: Mapping[str, set[str]] = {}
+    while True:
+        records = {one.spec.id: gather(one, out, forget.get(one.spec.id, set()), progress) for one in opened}
+        contents = _selected(recipe, opened, records, prompts)
+        if forget := _lost(contents, out):
+            # Images of rows that once went as duplicates were removed; a changed recipe may need them again.
+            continue
+        _remove_stale_work(opened, out)
+        return contents
+
+
+def _selected(
+    recipe: Recipe, opened: Sequence[Opened], records: Mapping[str, dict[str, Record]], prompts: Mapping[str, str]
+) -> Contents:
+    candidates: list[Candidate] = []
+    refused: list[Refused] = []
+    for one in opened:
+        found, gone = build_rows(one.spec, records[one.spec.id], one.table, prompts, recipe.name)
+        candidates += found
+        refused += gone
+    candidates.sort(key=lambda candidate: candidate.order)
+    kept, copies = without_duplicates(candidates, recipe.dedup)
+    placed, straddling = with_splits(kept, recipe.split)
+    refused += copies + straddling
+    if not placed:
+        reasons = dict(Counter(entry.reason for entry in refused))
+        raise SourceError(f"Expected images, got none: all were refused ({reasons}).")
+    return Contents(placed, sorted(refused, key=lambda entry: (entry.source, entry.key, entry.reason)))
+
+
+def _prompt_refs(tables: Mapping[str, dict[str, Annotation] | None]) -> set[str]:
+    annotations = [annotation for table in tables.values() for annotation in (table or {}).values()]
+    return {one.prompt_ref for one in annotations if one.prompt_ref and one.drop_reason is None}
+
+
+def _lost(contents: Contents, out: Path) -> dict[str, set[str]]:
+    """Return source -> keys of the rows whose image is not in the folder, or is damaged."""
+    lost: dict[str, set[str]] = {}
+    for candidate, _ in contents.placed:
+        path = out / candidate.row["path"]
+        if not path.is_file() or path.stat().st_size != candidate.n_bytes:
+            lost.setdefault(candidate.source, set()).add(candidate.key)
+    return lost
+
+
+def _remove_stale_work(opened: Sequence[Opened], out: Path) -> None:
+    used = {one.journal_path for one in opened}
+    for path in (out / WORK_NAME).glob("*.jsonl"):
+        if path not in used:
+            path.unlink()
+
+
+def _summary(recipe: Recipe, manifest: Manifest, contents: Contents, changed: bool, out: Path) -> CollectSummary:
+    counts: dict[str, dict[int, int]] = {}
+    for split, label in manifest.frame.select("split", "label").iter_rows():
+        of_split = counts.setdefault(split, {})
+        of_split[label] = of_split.get(label, 0) + 1
+    return CollectSummary(
+        dataset=out,
+        name=recipe.name,
+        n_images=len(manifest),
+        counts=counts,
+        refused=dict(sorted(Counter(entry.reason for entry in contents.refused).items())),
+        changed=changed,
+    )

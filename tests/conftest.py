@@ -1,0 +1,24 @@
+"""Fixtures that every test folder may use; the helpers behind them are in `synth.images`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from synth.images import folder_sources, write_images, write_recipe
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A folder with `real/` and `fake/`, twelve seeded images each."""
+    root = tmp_path / "images"
+    write_images(root / "real", 12, generated=False)
+    write_images(root / "fake", 12, generated=True, codec="png")
+    return root
+
+
+@pytest.fixture
+def folder_recipe(image_folder: Path, tmp_path: Path) -> Path:
+    """A recipe over `image_folder`."""
+    return write_recipe(tmp_path / "recipe" / "recipe.yaml", folder_sources(image_folder))
