@@ -13,8 +13,8 @@ The interval itself, percentile or BCa, is in `bootstrap_interval`. The rules:
   that many disjoint pairs of a real and a generated cluster are all in order. Other metrics get no interval. The note
   says which happened.
 - With fewer than 5 clusters in a class that the metric needs, the interval is given and noted as unreliable.
-- Few clusters make the interval too short. Simulated coverage of nominal 95 % with clusters of
-  1 to 4 images (`tests/unit/metrics/test_coverage.py`), by the number of clusters in each class:
+- Few clusters make the interval too short. Simulated coverage of nominal 95 % with clusters of 1 to 4 images
+  (`tests/unit/metrics/test_coverage.py`), by the number of clusters in each class:
 
       clusters a class            5     10     20    200
       AUROC, percentile        88 %   88 %   92 %   96 %

@@ -11,8 +11,8 @@ by cluster, and a cluster that holds both classes adds a covariance (Obuchowski 
 DeLong.
 
 The interval is built on the scale of `ln(A / (1 - A))`, so it stays inside (0, 1) and covers better near 1;
-`scale="plain"` gives `A +- z se`. With fewer than about 20 clusters in a class it covers better than the bootstrap
-(see the table in `bootstrap`).
+`scale="plain"` gives `A +- z se`. With fewer than about 20 clusters in a class it covers better than the bootstrap (the
+table in `bootstrap`).
 """
 
 from __future__ import annotations
