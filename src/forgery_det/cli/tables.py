@@ -1,0 +1,96 @@
+"""Short tables on the terminal: what was collected, what the audit says, what the evaluation found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from forgery_det.audits import AuditReport
+from forgery_det.core.tables import RESULT_SCHEMA, RESULTS_NAME, read_table
+from forgery_det.core.types import GENERATED, REAL, SPLITS
+from forgery_det.recipes import CollectSummary
+
+_MARKS = {"pass": "[green]pass[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]", "not_estimable": "[dim]n/a[/]"}
+_SHOWN_METRICS = {
+    "auroc": "AUROC",
+    "balanced_accuracy@balanced": "balanced acc.",
+    "tpr@fpr_5pct": "TPR, 5 % FPR",
+    "fpr@fpr_5pct": "FPR reached",
+}
+"""Metrics of `results.parquet` that fit on a terminal; the report has them all."""
+
+_SHOWN_GROUPS = ("overall", "paradigm=", "prompt_words=", "exposure=")
+
+
+def print_collection(summary: CollectSummary) -> None:
+    """Print the images of each split and class, and what was refused for which reason."""
+    table = Table("split", "real", "generated", box=None, pad_edge=False)
+    for split in SPLITS:
+        counts = summary.counts.get(split, {})
+        table.add_row(split, str(counts.get(REAL, 0)), str(counts.get(GENERATED, 0)))
+    console = Console()
+    state = "" if summary.changed else " (unchanged)"
+    console.print(f"{summary.n_images} images in {escape(str(summary.dataset))}{state}", highlight=False)
+    console.print(table)
+    if summary.refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(summary.refused.items()))
+        console.print(f"Left out, with reasons in quarantine.parquet: {escape(reasons)}", highlight=False)
+
+
+def print_audit(report: AuditReport) -> None:
+    """Print the overall finding of each audit and the verdict; other slices only where they fail."""
+    table = Table("audit", "slice", "", "value", "95 % interval", "limit", "n", box=None, pad_edge=False)
+    for finding in report.findings:
+        if finding.slice != "overall" and finding.level != "fail":
+            continue
+        mark = _MARKS[finding.level] + (" (waived)" if finding.waived else "")
+        interval = _interval(finding.ci_low, finding.ci_high)
+        limit = _number(finding.limit)
+        table.add_row(finding.name, finding.slice, mark, _number(finding.value), interval, limit, str(finding.n))
+    console = Console()
+    console.print(table)
+    for finding in report.findings:
+        if finding.level in ("warn", "fail") and finding.slice == "overall":
+            console.print(f"- {finding.name}: {escape(finding.detail)}", highlight=False)
+            if finding.waived:
+                console.print(f"  waived: {escape(finding.waived)}", highlight=False)
+    console.print(f"Audit {'passed' if report.passed else '[red]FAILED[/]'}.", highlight=False)
+
+
+def print_results(run: Path) -> None:
+    """Print the main slices of `results.parquet` with their intervals."""
+    results = read_table(run / RESULTS_NAME, RESULT_SCHEMA)
+    shown = results.filter(
+        pl.col("metric").is_in(list(_SHOWN_METRICS)),
+        pl.any_horizontal(pl.col("slice").str.starts_with(group) for group in _SHOWN_GROUPS),
+    )
+    metrics = [metric for metric in _SHOWN_METRICS if metric in shown["metric"].to_list()]
+    table = Table("slice", "n", *(_SHOWN_METRICS[metric] for metric in metrics), box=None, pad_edge=False)
+    for name in shown["slice"].unique(maintain_order=True):
+        rows = {row["metric"]: row for row in shown.filter(pl.col("slice") == name).iter_rows(named=True)}
+        cells = [_cell(rows.get(metric)) for metric in metrics]
+        table.add_row(escape(name), str(max(row["n"] for row in rows.values())), *cells)
+    Console().print(table)
+
+
+def _cell(row: dict[str, object] | None) -> str:
+    if row is None:
+        return ""
+    if row["value"] is None:
+        return "[dim]n/a[/]"
+    interval = _interval(row["ci_low"], row["ci_high"])
+    return f"{_number(row['value'])} {interval}"
+
+
+def _number(value: object) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3f}"
+
+
+def _interval(low: object, high: object) -> str:
+    return f"[dim]{_number(low)}-{_number(high)}[/]" if low is not None and high is not None else ""

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import forgery_det
+from forgery_det.cli import COMMANDS, main
+from forgery_det.cli.display import _Lines
+from forgery_det.core.errors import ConfigError
+from forgery_det.core.progress import Progress
+from forgery_det.core.shipped import shipped_config
+
+COMMANDS_OF_THE_DESIGN = {"quickstart", "collect", "audit", "fit", "evaluate", "predict", "list"}
+
+
+def test_public_names_are_frozen() -> None:
+    assert sorted(forgery_det.__all__) == [
+        "Manifest",
+        "__version__",
+        "audit",
+        "collect",
+        "create_detector",
+        "evaluate",
+        "list_detectors",
+    ]
+    for name in forgery_det.__all__:
+        assert getattr(forgery_det, name) is not None
+    with pytest.raises(AttributeError, match=r"no attribute 'colect'\. Public names: Manifest, "):
+        forgery_det.colect  # noqa: B018 - the access is the test
+
+
+@pytest.mark.parametrize("statement", ["import forgery_det", "from forgery_det.cli import main; main(['--help'])"])
+def test_start_up_imports_neither_torch_nor_wandb(statement: str) -> None:
+    heavy = ["torch", "wandb", "lightning", "polars", "timm"]
+    code = f"import sys\n{statement}\nprint('loaded', [m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(COMMANDS) == COMMANDS_OF_THE_DESIGN
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in COMMANDS)
+    assert main([]) == 0
+    assert main(["--version"]) == 0
+    assert forgery_det.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    assert f"forgery-det {name}" in capsys.readouterr().out
+
+
+def test_bad_usage_is_2_and_says_what_was_meant(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["colect"]) == 2
+    assert "Unknown command 'colect': did you mean 'collect'?" in capsys.readouterr().err
+    assert main(["audit", str(tmp_path)]) == 2
+    assert "Expected a dataset folder with manifest.parquet" in capsys.readouterr().err
+    assert main(["audit", str(tmp_path), "--sed", "3"]) == 2
+    assert main(["predict", str(tmp_path / "none.ckpt")]) == 2
+    assert "got nothing to score" in capsys.readouterr().err
+
+
+def test_interruption_says_that_the_same_command_resumes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(kind: str) -> int:
+        """Stop.
+
+        Args:
+            kind: any
+        """
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("forgery_det.cli.listing.list_names", interrupted)
+    assert main(["list", "metrics"]) == 130
+    assert "the same command resumes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["detectors", "recipes", "metrics", "audits"])
+def test_list_prints_every_registered_name(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    known = {"detectors": "frozen_probe", "recipes": "samples", "metrics": "auroc", "audits": "file_facts"}[kind]
+    assert main(["list", kind]) == 0
+    assert known in capsys.readouterr().out
+
+
+def test_a_config_file_gives_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "audit.yaml"
+    config.write_text("auroc_limit: 2.0\n")
+    from forgery_det.core.manifest import Manifest
+
+    Manifest.from_rows([], tmp_path).write()
+    assert main(["audit", str(tmp_path), "--config", str(config)]) == 2
+    assert "auroc_limit" in capsys.readouterr().err
+
+
+def test_shipped_configurations_are_found() -> None:
+    assert shipped_config("experiment/quickstart.yaml").is_file()
+    with pytest.raises(ConfigError, match=r"Expected the shipped configuration nowhere\.yaml"):
+        shipped_config("nowhere.yaml")
+
+
+def test_plain_progress_is_one_line_at_the_end_and_few_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter(tick / 4 for tick in range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    sink = _Lines()
+    for done in range(1, 31):
+        sink(Progress("scoring", done, 30))
+    sink(Progress("scoring", 30, 30))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("scoring: 30 of 30 images")
+    assert 2 <= len(lines) <= 6
+    sink(Progress("download x", 2_000_000, 4_000_000, "bytes"))
+    sink(Progress("download x", 4_000_000, 4_000_000, "bytes"))
+    assert "download x: 4.0 MB of 4.0 MB" in capsys.readouterr().err
+
+
+def test_a_closed_pipe_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(kind: str) -> int:
+        """Stop.
+
+        Args:
+            kind: any
+        """
+        raise BrokenPipeError
+
+    monkeypatch.setattr("forgery_det.cli.listing.list_names", closed)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert main(["list", "metrics"]) == 0
