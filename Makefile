@@ -11,6 +11,9 @@ OUT ?= runs/quickstart
 # QUICK=1: the form CI runs; see `forgery-det quickstart --help`.
 QUICK ?=
 
+# An environment may forbid bytecode files; without them every start compiles torch anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 # Both cores are used by running two test workers, so each worker keeps to one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 FAST := not slow and not gpu and not network
