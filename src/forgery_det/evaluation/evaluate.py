@@ -38,8 +38,8 @@ from forgery_det.detectors.checkpoint import CheckpointFacts, load_checkpoint
 from forgery_det.evaluation.audit_file import read_audit
 from forgery_det.evaluation.exposure import seen_generators
 from forgery_det.evaluation.page import Outcome, report_data
-from forgery_det.evaluation.protocol import Statistics, slice_records
 from forgery_det.evaluation.score import Scores, ScoringKey, choose_device, remove_parts, score_manifest
+from forgery_det.evaluation.slice_metrics import Statistics, slice_records
 from forgery_det.evaluation.slices import PROMPT_WORD_BINS, make_slices, prompt_bins
 from forgery_det.evaluation.thresholds import Thresholds, fit_on_val, from_checkpoint, no_thresholds
 from forgery_det.reporting.data import AuditRow

@@ -14,7 +14,7 @@ from forgery_det.core.types import GENERATED, MetricRecord
 from forgery_det.data.dataset import BadFile
 from forgery_det.evaluation.curves import logit_histogram, roc_lines
 from forgery_det.evaluation.gallery import make_gallery
-from forgery_det.evaluation.protocol import GROUP_METRICS, METRIC_EXPLANATIONS, METRIC_TITLES
+from forgery_det.evaluation.slice_metrics import GROUP_METRICS, METRIC_EXPLANATIONS, METRIC_TITLES
 from forgery_det.evaluation.slices import Slice
 from forgery_det.evaluation.thresholds import OPERATING_POINTS, Thresholds
 from forgery_det.evaluation.verdict import Evidence, comparison_bars, make_verdict

@@ -8,7 +8,13 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from forgery_det.core.types import MetricRecord
-from forgery_det.evaluation.protocol import GROUP_METRICS, METRIC_EXPLANATIONS, METRIC_TITLES, Statistics, slice_records
+from forgery_det.evaluation.slice_metrics import (
+    GROUP_METRICS,
+    METRIC_EXPLANATIONS,
+    METRIC_TITLES,
+    Statistics,
+    slice_records,
+)
 from forgery_det.evaluation.slices import Slice, make_slices
 from forgery_det.evaluation.thresholds import Thresholds, no_thresholds
 

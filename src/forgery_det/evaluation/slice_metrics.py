@@ -1,4 +1,4 @@
-"""The first protocol: each metric on each slice, with n and a cluster-bootstrap interval.
+"""Each metric on each slice of the judged split, with n and a cluster-bootstrap interval.
 
     predictions + manifest + thresholds -> MetricRecords
 

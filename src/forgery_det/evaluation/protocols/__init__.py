@@ -1,0 +1,1 @@
+"""Protocols: questions asked of one table of predictions, each a function declared in YAML."""
