@@ -16,6 +16,9 @@ from forgery_det.core.progress import Progress, ProgressSink
 LINE_EVERY_S = 5.0
 """Seconds between two plain lines of one stage."""
 
+LEAST_S = 0.5
+"""A stage shorter than this is told without a rate, which would be noise."""
+
 
 @contextmanager
 def shown_progress() -> Iterator[ProgressSink]:
@@ -42,7 +45,7 @@ class _Rate:
     def text(self, progress: Progress) -> str:
         seconds = time.monotonic() - self.started
         done = progress.done - self.first_done
-        return f"{_amount(done / seconds, progress.unit)}/s" if seconds > 0 and done > 0 else ""
+        return f"{_amount(done / seconds, progress.unit)}/s" if seconds >= LEAST_S and done > 0 else ""
 
 
 def _amount(count: float, unit: str) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from forgery_det.cli.display import shown_progress
 from forgery_det.cli.tables import print_results
 from forgery_det.evaluation import evaluate as run_evaluate
+from forgery_det.evaluation.protocols.run import DEFAULT_PROTOCOLS
 
 
 def evaluate(
@@ -22,6 +23,7 @@ def evaluate(
     seed: int = 0,
     min_per_class: int = 5,
     prompt_word_bins: tuple[int, ...] = (20, 60, 150),
+    protocols: dict[str, dict[str, Any] | None] | None = None,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Score a dataset and write predictions, results with intervals, and the report.
@@ -38,6 +40,7 @@ def evaluate(
         seed: of the bootstrap
         min_per_class: fewest images of a class for a metric
         prompt_word_bins: last word count of each prompt-length bin but the open last one
+        protocols: protocol name -> options; by default those that need no further scoring, each with its defaults
         device: auto, cpu or cuda
     """
     with shown_progress() as progress:
@@ -53,6 +56,7 @@ def evaluate(
             seed=seed,
             min_per_class=min_per_class,
             prompt_word_bins=prompt_word_bins,
+            protocols=DEFAULT_PROTOCOLS if protocols is None else protocols,
             device=device,
             progress=progress,
         )

@@ -67,6 +67,7 @@ def print_results(run: Path) -> None:
     shown = results.filter(
         pl.col("metric").is_in(list(_SHOWN_METRICS)),
         pl.any_horizontal(pl.col("slice").str.starts_with(group) for group in _SHOWN_GROUPS),
+        ~pl.col("slice").str.contains(",", literal=True),
     )
     metrics = [metric for metric in _SHOWN_METRICS if metric in shown["metric"].to_list()]
     table = Table("slice", "n", *(_SHOWN_METRICS[metric] for metric in metrics), box=None, pad_edge=False)
@@ -83,7 +84,7 @@ def _cell(row: dict[str, object] | None) -> str:
     if row["value"] is None:
         return "[dim]n/a[/]"
     interval = _interval(row["ci_low"], row["ci_high"])
-    return f"{_number(row['value'])} {interval}"
+    return f"{_number(row['value'])}\n{interval}"
 
 
 def _number(value: object) -> str:

@@ -1,0 +1,59 @@
+"""The tables of the shipped recipes agree with each other and with their README; no download."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+from forgery_det.recipes.load import load_recipe, recipe_names
+
+SAMPLES = Path(__file__).parents[3] / "data_recipes" / "samples"
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (SAMPLES / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_recipe_has_a_readme_that_names_its_shortcuts() -> None:
+    for name in recipe_names():
+        text = (SAMPLES.parent / name / "README.md").read_text(encoding="utf-8")
+        assert "## Known shortcuts" in text, name
+
+
+def test_kept_images_say_of_their_generator_what_the_table_of_generators_says() -> None:
+    known = {row["generator"]: row for row in rows("generators.csv")}
+    kept = [row for row in rows("generated.csv") if row["use"] == "keep"]
+    for row in kept:
+        stated = known[row["generator"]]
+        for column in ("paradigm", "decoder", "release_date"):
+            assert row[column] == stated[column], (row["member"], column)
+
+
+def test_a_known_generator_is_named_once() -> None:
+    assert max(Counter(row["generator"] for row in rows("generators.csv")).values()) == 1
+
+
+def test_an_image_is_listed_once() -> None:
+    listed = Counter((row["package"], row["member"]) for row in [*rows("generated.csv"), *rows("photographs.csv")])
+    assert max(listed.values()) == 1
+
+
+def test_a_dropped_image_has_a_reason_and_no_box() -> None:
+    for row in [*rows("generated.csv"), *rows("photographs.csv")]:
+        assert (row["use"] == "drop") == bool(row["reason"]), row["member"]
+        assert row["use"] == "keep" or not row.get("boxes"), row["member"]
+
+
+def test_the_generators_of_the_question_are_never_trained_on() -> None:
+    (rule,) = load_recipe("samples").split.rules
+    assert rule.split == "test"
+    assert set(rule.paradigm) == {"mllm", "unknown"}
+
+
+def test_wild_mini_holds_the_sources_of_samples() -> None:
+    samples, wild = load_recipe("samples"), load_recipe("wild_mini")
+    assert {source.id for source in samples.sources} < {source.id for source in wild.sources}
+    assert wild.align == samples.align
+    assert wild.split.salt == samples.split.salt
