@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import polars as pl
@@ -10,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from forgery_det.audits import AuditReport
+from forgery_det.core.runs import RUN_NAME
 from forgery_det.core.tables import RESULT_SCHEMA, RESULTS_NAME, read_table
 from forgery_det.core.types import GENERATED, REAL, SPLITS
+from forgery_det.evaluation.compare_records import slice_of
 from forgery_det.recipes import CollectSummary
 
 _MARKS = {"pass": "[green]pass[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]", "not_estimable": "[dim]n/a[/]"}
@@ -76,6 +79,22 @@ def print_results(run: Path) -> None:
         cells = [_cell(rows.get(metric)) for metric in metrics]
         table.add_row(escape(name), str(max(row["n"] for row in rows.values())), *cells)
     Console().print(table)
+
+
+def print_comparison(folder: Path) -> None:
+    """Print the leaderboards of `forgery-det compare`, and where the page lies."""
+    results = read_table(folder / RESULTS_NAME, RESULT_SCHEMA).filter(pl.col("metric") == "auroc")
+    boards = json.loads((folder / RUN_NAME).read_text(encoding="utf-8"))["facts"]["boards"]
+    console = Console()
+    for board in boards:
+        table = Table(escape(board["dataset"]), "groups", "AUROC", box=None, pad_edge=False)
+        for line in board["standings"]:
+            wanted = slice_of(board["dataset"], line["detector"])
+            row = results.row(by_predicate=pl.col("slice") == wanted, named=True)
+            table.add_row(escape(line["detector"]), escape(line["groups"]), _cell(row))
+        console.print(table)
+    console.print("Detectors that share a letter are not shown to differ.", highlight=False)
+    print(f"Page: {folder / 'compare.html'}")
 
 
 def _cell(row: dict[str, object] | None) -> str:

@@ -35,6 +35,7 @@ from forgery_det.recipes.recipe import Recipe
 from forgery_det.recipes.rows import Candidate, Refused, build_rows, resolve_fields
 from forgery_det.recipes.select import with_splits, without_duplicates
 from forgery_det.recipes.sources.base import SourceContext, default_cache
+from forgery_det.recipes.sources.downloads import find_cached
 from forgery_det.recipes.sources.registry import SOURCES
 from forgery_det.recipes.split import check_split_policy
 from forgery_det.recipes.work import WORK_NAME, Record, exclusive
@@ -83,7 +84,11 @@ def collect(
     tables = _checked_tables(loaded)
     with exclusive(out):
         write_json(out / WORK_NAME / "building.json", {"name": loaded.name})
-        contents = _contents(loaded, tables, out, (cache or default_cache()).expanduser(), progress)
+        folder = (cache or default_cache()).expanduser()
+        try:
+            contents = _contents(loaded, tables, out, folder, progress)
+        except SourceError as error:
+            raise SourceError(f"{error}{_also_absent(loaded, folder)}") from error
         manifest, changed = write_tables(loaded, contents, out)
         remove_unnamed(manifest, out)
     return _summary(loaded, manifest, contents, changed, out)
@@ -176,6 +181,15 @@ def _selected(
         reasons = dict(Counter(entry.reason for entry in refused))
         raise SourceError(f"Expected images, got none: all were refused ({reasons}).")
     return Contents(placed, sorted(refused, key=lambda entry: (entry.source, entry.key, entry.reason)))
+
+
+def _also_absent(recipe: Recipe, cache: Path) -> str:
+    """Return the pinned files that the cache lacks, so that they can be fetched in one go; empty for one or none."""
+    parameters = [] if recipe.prompts is None else [recipe.prompts.parameters]
+    parameters += [spec.parameters for spec in recipe.sources]
+    pinned = [(one.file, one.sha256) for one in parameters if hasattr(one, "sha256") and hasattr(one, "file")]
+    absent = [file for file, sha256 in pinned if find_cached(cache, file, sha256) is None]
+    return f" Not in the cache yet: {', '.join(absent)}." if len(absent) > 1 else ""
 
 
 def _prompt_refs(tables: Mapping[str, dict[str, Annotation] | None]) -> set[str]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
+from forgery_det.core.errors import SourceError
+from forgery_det.recipes import collect
 from forgery_det.recipes.load import load_recipe, recipe_names
+from forgery_det.recipes.sources import downloads
 
 SAMPLES = Path(__file__).parents[3] / "data_recipes" / "samples"
 
@@ -57,3 +63,12 @@ def test_wild_mini_holds_the_sources_of_samples() -> None:
     assert {source.id for source in samples.sources} < {source.id for source in wild.sources}
     assert wild.align == samples.align
     assert wild.split.salt == samples.split.salt
+
+
+def test_without_network_all_files_that_are_missing_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloads, "_pip", lambda: (sys.executable, "-c", "import sys; sys.exit('no route to host')"))
+    with pytest.raises(SourceError) as caught:
+        collect("samples", tmp_path / "out", cache=tmp_path / "cache")
+    recipe = load_recipe("samples")
+    for source in recipe.sources:
+        assert source.parameters.file in str(caught.value).partition("Not in the cache yet: ")[2]

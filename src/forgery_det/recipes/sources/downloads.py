@@ -57,14 +57,11 @@ def cached_file(cache: Path, file: str, sha256: str, fetch: Fetch, where: str) -
     Raises:
         SourceError: It cannot be had, or it has another sha256.
     """
-    target = cache / sha256[:16] / file
-    for candidate in (target, cache / file):
-        if candidate.is_file():
-            if sha256_file(candidate) == sha256:
-                return candidate
-            if candidate == target:
-                # Only ours to delete: a user's own file beside it may be another version of the package.
-                target.unlink()
+    if (found_file := find_cached(cache, file, sha256)) is not None:
+        return found_file
+    target = _own_place(cache, file, sha256)
+    # Only ours to delete: a user's own file beside it may be another version of the package.
+    target.unlink(missing_ok=True)
     cache.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(cache)
     with tempfile.TemporaryDirectory(prefix=_PARTIAL_PREFIX, dir=cache) as temporary:
@@ -84,6 +81,24 @@ def cached_file(cache: Path, file: str, sha256: str, fetch: Fetch, where: str) -
         target.parent.mkdir(exist_ok=True)
         (folder / name).replace(target)
     return target
+
+
+def find_cached(cache: Path, file: str, sha256: str) -> Path | None:
+    """Return the path of a pinned file in the cache, None when it is not there or has other bytes.
+
+    Args:
+        cache: Folder of downloads.
+        file: Name of the file.
+        sha256: What its bytes must be.
+    """
+    for candidate in (_own_place(cache, file, sha256), cache / file):
+        if candidate.is_file() and sha256_file(candidate) == sha256:
+            return candidate
+    return None
+
+
+def _own_place(cache: Path, file: str, sha256: str) -> Path:
+    return cache / sha256[:16] / file
 
 
 def _remove_abandoned(cache: Path) -> None:
