@@ -5,7 +5,8 @@ intervals that overlap prove nothing.
 
     paired bootstrap   draw the clusters once for both detectors; interval and p-value of any metric's difference
     McNemar            of the images that exactly one detector calls right, is the split fair? (McNemar 1947; mid-p:
-                       Fagerland, Lydersen and Laake 2013)
+                       Fagerland, Lydersen and Laake 2013). Given clusters: each cluster's surplus d_k keeps its size
+                       and has either sign with probability 1/2, and the sum of the d_k is judged against that
     Holm               adjusted p_(i) = max over j <= i of min(1, (m - j + 1) p_(j)); keeps the chance of any false
                        claim among m comparisons at alpha (Holm 1979)
 
@@ -24,6 +25,7 @@ from scipy import stats
 from forgery_det.core.errors import ConfigError
 from forgery_det.metrics.errors import MetricError, NotEstimableError
 from forgery_det.metrics.inputs import FloatArray, check_same_length
+from forgery_det.metrics.resampling import cluster_codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +71,28 @@ class McNemar:
     p_value: float
 
 
-def mcnemar(right_first: ArrayLike, right_second: ArrayLike, *, method: Literal["mid_p", "exact"] = "mid_p") -> McNemar:
-    """Test whether two detectors are right equally often, for independent images.
+def mcnemar(
+    right_first: ArrayLike,
+    right_second: ArrayLike,
+    *,
+    cluster: ArrayLike | None = None,
+    method: Literal["mid_p", "exact"] = "mid_p",
+) -> McNemar:
+    """Test whether two detectors are right equally often.
 
     `exact` never rejects too often, but rejects too seldom; `mid_p` halves the weight of the observed split and is
-    close to nominal. Images of one cluster are not independent: use `paired_bootstrap` with "accuracy" for them.
+    close to nominal. Images of one cluster are not independent: with `cluster`, clusters are flipped, not images. One
+    image a cluster gives McNemar's test.
 
     Args:
         right_first: Whether the first detector calls each image right, [N].
         right_second: The same for the second detector, [N].
+        cluster: Group of each image [N]; None if the images are independent.
         method: `mid_p` or `exact`.
 
     Raises:
         ConfigError: unknown method.
-        MetricError: not boolean (or 0 and 1), unequal lengths.
+        MetricError: not boolean (or 0 and 1), unequal lengths, missing clusters.
         NotEstimableError: no images.
 
     Example:
@@ -98,11 +108,18 @@ def mcnemar(right_first: ArrayLike, right_second: ArrayLike, *, method: Literal[
     if not first_N.size:
         raise NotEstimableError("not estimable (n = 0: no images)")
     only_first, only_second = int((first_N & ~second_N).sum()), int((~first_N & second_N).sum())
-    fewer, n_split = min(only_first, only_second), only_first + only_second
-    tail = float(stats.binom.cdf(fewer, n_split, 0.5))
+    if cluster is None:
+        fewer, n_split = min(only_first, only_second), only_first + only_second
+        tail, here = float(stats.binom.cdf(fewer, n_split, 0.5)), float(stats.binom.pmf(fewer, n_split, 0.5))
+    else:
+        code_N, n_clusters = cluster_codes(cluster)
+        check_same_length(right_first=first_N, cluster=code_N)
+        surplus_N = first_N.astype(np.float64) - second_N
+        surplus_K = np.bincount(code_N, weights=surplus_N, minlength=n_clusters).astype(np.float64)
+        tail, here = _sign_flip_tail(surplus_K)
     if method == "mid_p":
-        tail -= 0.5 * float(stats.binom.pmf(fewer, n_split, 0.5))
-    return McNemar(only_first, only_second, len(first_N), min(1.0, 2.0 * tail))
+        tail -= 0.5 * here
+    return McNemar(only_first, only_second, len(first_N), float(np.clip(2.0 * tail, 0.0, 1.0)))
 
 
 def holm(p_values: ArrayLike) -> FloatArray:
@@ -126,6 +143,23 @@ def holm(p_values: ArrayLike) -> FloatArray:
     adjusted_M = np.empty_like(p_M)
     adjusted_M[order] = np.minimum(1.0, np.maximum.accumulate(p_M[order] * np.arange(len(p_M), 0, -1)))
     return adjusted_M
+
+
+def _sign_flip_tail(surplus_K: FloatArray) -> tuple[float, float]:
+    """Return P(S <= -t) and P(S = -t) of the sum S of `|surplus|` with random signs, t the observed |sum|.
+
+    The characteristic function of S is the product of `cos(w |d_k|)`; its Fourier transform on 2 L + 1 points, with L
+    the largest sum, is the distribution itself, to rounding.
+    """
+    size, count = np.unique(np.abs(surplus_K[surplus_K != 0.0]), return_counts=True)
+    reach = int((size * count).sum())
+    angle = 2.0 * np.pi * np.arange(2 * reach + 1) / (2 * reach + 1)
+    transform = np.ones_like(angle)
+    for step, times in zip(size, count, strict=True):
+        transform *= np.cos(angle * step) ** times
+    mass = np.clip(np.fft.fftshift(np.fft.fft(transform).real) / len(angle), 0.0, 1.0)
+    observed = reach - int(abs(surplus_K.sum()))
+    return float(mass[: observed + 1].sum()), float(mass[observed])
 
 
 def _check_right(right: ArrayLike, name: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

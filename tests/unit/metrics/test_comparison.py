@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -30,6 +32,35 @@ def test_mcnemar_equals_the_published_example() -> None:
 def test_mcnemar_exact_equals_scipy(b: int, c: int) -> None:
     expected = stats.binomtest(b, b + c).pvalue if b + c else 1.0
     assert mcnemar(*from_table(9, b, c, 4), method="exact").p_value == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", ["mid_p", "exact"])
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (0, 1), (5, 5), (3, 12), (40, 22)])
+def test_mcnemar_with_one_image_a_cluster_is_mcnemar(b: int, c: int, method: str) -> None:
+    table = from_table(9, b, c, 4)
+    clustered = mcnemar(*table, cluster=np.arange(len(table[0])), method=method)
+    plain = mcnemar(*table, method=method)
+    assert clustered.p_value == pytest.approx(plain.p_value, abs=1e-12)
+
+
+def test_mcnemar_of_clusters_equals_all_sign_flips() -> None:
+    rng = np.random.default_rng(4)
+    cluster = rng.integers(0, 9, 40)
+    first, second = rng.random(40) < 0.8, rng.random(40) < 0.55
+    surplus = np.array([(first[cluster == k].astype(int) - second[cluster == k]).sum() for k in range(9)])
+    sums = np.array([np.dot(signs, surplus) for signs in itertools.product((-1, 1), repeat=9)])
+    exact = (np.abs(sums) >= abs(surplus.sum())).mean()
+    tie = (np.abs(sums) == abs(surplus.sum())).mean()
+    assert mcnemar(first, second, cluster=cluster, method="exact").p_value == pytest.approx(exact, abs=1e-12)
+    assert mcnemar(first, second, cluster=cluster).p_value == pytest.approx(exact - tie / 2, abs=1e-12)
+
+
+def test_copies_of_an_image_prove_nothing_new() -> None:
+    first, second = from_table(0, 3, 0, 0)
+    plain = mcnemar(first, second)
+    copied = mcnemar(np.repeat(first, 50), np.repeat(second, 50), cluster=np.repeat(np.arange(3), 50))
+    assert copied.p_value == pytest.approx(plain.p_value)
+    assert mcnemar(np.repeat(first, 50), np.repeat(second, 50)).p_value < 1e-40
 
 
 def test_mcnemar_names_wrong_input() -> None:
