@@ -7,7 +7,7 @@ import pytest
 from forgery_det.transforms.preprocess import Preprocess
 from forgery_det.transforms.steps_opencv import CenterCropFloor, ResizeOpenCV
 
-SIZES = [(1, 1), (1, 800), (288, 320), (448, 448), (181, 150), (224, 224), (28, 35), (500, 3)]
+SIZES = [(1, 1), (1, 800), (288, 320), (448, 448), (181, 150), (224, 224), (28, 35), (500, 3), (62, 400)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
