@@ -14,6 +14,7 @@ import time
 
 import numpy as np
 
+from forgery_det.audits.near_duplicates import FLIP_REACH, FLIP_REACH_MANY, MANY, MIRROR_MASK, mirror_candidates
 from forgery_det.recipes.phash import near_duplicates, parse_hashes
 
 
@@ -46,25 +47,61 @@ def timed(function, *arguments):
     return result, time.perf_counter() - start
 
 
+def brute_force_mirrored(hashes: list[str], reach: int) -> int:
+    """Count all ordered pairs of different images whose hash and guessed mirrored hash lie within the reach."""
+    values = parse_hashes(hashes)
+    guesses = values ^ MIRROR_MASK
+    itself = int((np.bitwise_count(guesses ^ values) <= reach).sum())
+    return sum(int((np.bitwise_count(values ^ guess) <= reach).sum()) for guess in guesses) - itself
+
+
+def plain_copies(options: argparse.Namespace) -> None:
+    """Copies that were resized or saved again: `duplicates_across_splits`."""
+    small = sorted(set(photo_hashes(options.n_brute, seed=1)))
+    expected, brute_s = timed(brute_force, small, options.distance)
+    found_small, small_s = timed(near_duplicates, small, options.distance)
+    large = photo_hashes(options.n, seed=0)
+    found, search_s = timed(near_duplicates, large, options.distance)
+    report("copies", len(small) ** 2 / 2, brute_s, small_s, expected, len(found_small))
+    summary(
+        "copies", options.n, search_s, len(found), options.distance, len(small) ** 2 / 2 / brute_s, options.n**2 / 2
+    )
+
+
+def mirrored_copies(options: argparse.Namespace) -> None:
+    """Candidates of mirrored copies: the first step of `near_duplicates`, before any image is decoded."""
+    small = sorted(set(photo_hashes(options.n_brute, seed=1)))
+    reach = FLIP_REACH if len(small) <= MANY else FLIP_REACH_MANY
+    expected, brute_s = timed(brute_force_mirrored, small, reach)
+    found_small, small_s = timed(mirror_candidates, parse_hashes(small))
+    large = parse_hashes(photo_hashes(options.n, seed=0))
+    found, search_s = timed(mirror_candidates, large)
+    reach = FLIP_REACH if options.n <= MANY else FLIP_REACH_MANY
+    report("mirrored", len(small) ** 2, brute_s, small_s, expected, len(found_small))
+    summary("mirrored", options.n, search_s, len(found), reach, len(small) ** 2 / brute_s, options.n**2)
+
+
+def report(name: str, pairs: float, brute_s: float, search_s: float, expected: int, found: int) -> None:
+    """Print both methods on the smaller n; they must find the same pairs."""
+    n = round((2 * pairs if name == "copies" else pairs) ** 0.5)
+    print(f"{name:<9} brute force n = {n:>9}: {brute_s:8.2f} s, {expected} pairs")
+    print(f"{name:<9} search      n = {n:>9}: {search_s:8.2f} s, {found} pairs, as many: {found == expected}")
+
+
+def summary(name: str, n: int, search_s: float, found: int, distance: int, brute_rate: float, pairs: float) -> None:
+    """Print the search at full size and the ratio of pairs a second."""
+    print(f"{name:<9} search      n = {n:>9}: {search_s:8.2f} s, {found} pairs, distance {distance}")
+    print(f"{name:<9} ratio: {pairs / search_s / brute_rate:.0f} times as many pairs a second as brute force")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--n-brute", type=int, default=20_000)
     parser.add_argument("--distance", type=int, default=4)
     options = parser.parse_args()
-    small = sorted(set(photo_hashes(options.n_brute, seed=1)))
-    expected, brute_s = timed(brute_force, small, options.distance)
-    found_small, small_s = timed(near_duplicates, small, options.distance)
-    large = photo_hashes(options.n, seed=0)
-    found, search_s = timed(near_duplicates, large, options.distance)
-    brute_rate, search_rate = len(small) ** 2 / 2 / brute_s, options.n**2 / 2 / search_s
-    print(f"brute force  n = {len(small):>9}: {brute_s:8.2f} s, {expected} pairs")
-    same = len(found_small) == expected
-    print(
-        f"search       n = {len(small):>9}: {small_s:8.2f} s, {len(found_small)} pairs, as many as brute force: {same}"
-    )
-    print(f"search       n = {options.n:>9}: {search_s:8.2f} s, {len(found)} pairs, distance {options.distance}")
-    print(f"ratio at n = {options.n}: {search_rate / brute_rate:.0f} times as many pairs a second as brute force")
+    plain_copies(options)
+    mirrored_copies(options)
 
 
 if __name__ == "__main__":

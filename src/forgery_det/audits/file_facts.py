@@ -24,15 +24,13 @@ import polars as pl
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from forgery_det.audits.context import AuditContext
+from forgery_det.audits.facts import read_origins
 from forgery_det.audits.report import AuditFinding
-from forgery_det.audits.shortcut import Shortcut, judged, measure, shortcut_findings
-from forgery_det.core.errors import ManifestError
+from forgery_det.audits.shortcut import Shortcut, gathered, judged, measure, shortcut_findings
 from forgery_det.core.manifest import Manifest
 from forgery_det.metrics.inputs import FloatArray
 from forgery_det.metrics.ranking import auroc
 
-ORIGINS_NAME = "origins.parquet"
-FACTS = ("width_px", "height_px", "codec", "jpeg_quality", "n_bytes")
 BYTES_PER_PIXEL = "bytes_per_pixel"
 _LOSSLESS = frozenset({"png", "gif"})
 
@@ -76,35 +74,21 @@ def file_facts(context: AuditContext) -> tuple[AuditFinding, ...]:
         for measured in measure(context, make_model, frame, as_features(facts))
     )
     overall = replace(everything[0], rows=single_facts(facts, frame["label"].to_numpy()))
-    return (overall, replace(size_and_codec[0], slice=f"facts=without_{BYTES_PER_PIXEL}"), *everything[1:])
+    without = replace(size_and_codec[0], slice=f"facts=without_{BYTES_PER_PIXEL}")
+    return gathered((overall, without, *everything[1:]))
 
 
 def origin_facts(context: AuditContext) -> tuple[AuditFinding, ...]:
     """Return whether facts of the original files told the label; nothing without `origins.parquet`."""
-    path = context.manifest.root / ORIGINS_NAME
-    if not path.is_file():
-        return _no_origins(f"There is no {ORIGINS_NAME}")
-    try:
-        origins = pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ManifestError(f"Expected a Parquet table, got nothing readable at {path}: {error}") from error
-    known = [name for name in FACTS if name in origins.columns]
-    if not known or "image_id" not in origins.columns:
-        return _no_origins(f"{ORIGINS_NAME} holds none of {', '.join(FACTS)} by image_id")
-    rows = context.sample(context.options.max_images).select(
-        "image_id", "label", "source_id", "split", "paradigm", "generator"
-    )
-    frame = rows.join(origins.select("image_id", *known), on="image_id", how="inner", maintain_order="left")
+    frame, reason = read_origins(context, context.sample(context.options.max_images))
+    if frame is None:
+        detail = f"{reason}, so what the files were before alignment is unknown."
+        return (AuditFinding("origin_facts", "overall", "not_estimable", None, None, None, None, 0, detail),)
     facts = fact_table(frame)
     make_model = partial(_trees, context.options.seed)
     shortcut = Shortcut("origin_facts", "Facts of the original files", _ORIGIN_MEANING, "warn", make_model)
     findings = shortcut_findings(context, shortcut, frame, as_features(facts))
     return (replace(findings[0], rows=single_facts(facts, frame["label"].to_numpy())), *findings[1:])
-
-
-def _no_origins(reason: str) -> tuple[AuditFinding, ...]:
-    detail = f"{reason}, so what the files were before alignment is unknown."
-    return (AuditFinding("origin_facts", "overall", "not_estimable", None, None, None, None, 0, detail),)
 
 
 def with_file_sizes(frame: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:

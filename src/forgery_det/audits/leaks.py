@@ -17,25 +17,40 @@ from scipy.sparse.csgraph import connected_components
 
 from forgery_det.audits.context import AuditContext
 from forgery_det.audits.report import AuditFinding, Level
-from forgery_det.recipes.phash import near_duplicates, phash
+from forgery_det.recipes.phash import PairArray, near_duplicates, phash
 
 SHOWN_ROWS = 20
+_DEDUP = "Build it again with dedup."
+SHOWN_COLUMNS = ("family", "image_id", "path", "split", "label", "source_id", "alike")
 
 
 def duplicates_across_splits(context: AuditContext) -> tuple[AuditFinding, ...]:
     """Return families of copies across splits (fail), across classes (fail) and within one split (warn)."""
     frame = with_hashes(context)
     hashed = frame.filter(pl.col("phash").is_not_null())
-    families = copy_families(hashed, context.options.phash_distance)
+    pairs = near_duplicates(hashed["phash"].to_list(), context.options.phash_distance)
     unseen = frame.height - hashed.height
     note = f" {unseen} images could not be decoded and were left out." if unseen else ""
+    return family_findings("duplicates_across_splits", families_of(hashed, pairs), hashed.height, _DEDUP, note)
+
+
+def family_findings(name: str, families: pl.DataFrame, n: int, remedy: str, note: str) -> tuple[AuditFinding, ...]:
+    """Return three findings on families of alike images: across splits, across classes, within one split.
+
+    Args:
+        name: Registry name of the audit.
+        families: What `families_of` returned.
+        n: Images that were compared.
+        remedy: A sentence on how to mend copies across splits.
+        note: A sentence with a leading blank, for every finding.
+    """
     return tuple(
-        _duplicates(families.filter(chosen), where, level, hashed.height, text, note)
-        for where, level, chosen, text in _kinds()
+        _alike(name, families.filter(chosen), where, level, n, text, note)
+        for where, level, chosen, text in _kinds(remedy)
     )
 
 
-def _kinds() -> tuple[tuple[str, Level, pl.Expr, str], ...]:
+def _kinds(remedy: str) -> tuple[tuple[str, Level, pl.Expr, str], ...]:
     across_splits = pl.col("split").n_unique().over("family") > 1
     classes = pl.col("label").n_unique().over("family") > 1
     # A family of one content (a photograph and its reconstructions) is alike on purpose.
@@ -46,7 +61,7 @@ def _kinds() -> tuple[tuple[str, Level, pl.Expr, str], ...]:
             "across_splits",
             "fail",
             across_splits,
-            "look like an image of another split: the test would repeat the training. Build it again with dedup.",
+            f"look like an image of another split: the test would repeat the training. {remedy}",
         ),
         (
             "across_classes",
@@ -76,22 +91,26 @@ def with_hashes(context: AuditContext) -> pl.DataFrame:
     )
 
 
-def copy_families(hashed: pl.DataFrame, distance: int) -> pl.DataFrame:
-    """Return the images that have a copy, with the number of their family in `family`."""
-    pairs = near_duplicates(hashed["phash"].to_list(), distance)
+def families_of(hashed: pl.DataFrame, pairs: PairArray) -> pl.DataFrame:
+    """Return the images that are in a pair, with the number of their family (connected component) in `family`.
+
+    Args:
+        hashed: Images.
+        pairs: Rows of `hashed` that are alike, [P, 2].
+    """
     size = hashed.height
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
     _, family_N = connected_components(graph, directed=False)
     return hashed.with_columns(pl.Series("family", family_N, dtype=pl.Int64)).filter(pl.len().over("family") > 1)
 
 
-def _duplicates(images: pl.DataFrame, where: str, level: Level, n: int, text: str, note: str) -> AuditFinding:
+def _alike(name: str, images: pl.DataFrame, where: str, level: Level, n: int, text: str, note: str) -> AuditFinding:
     families = images["family"].n_unique()
-    detail = (f"{images.height} images in {families} families {text}" if families else "No copies found.") + note
-    shown = images.sort("family", "image_id").select("family", "image_id", "path", "split", "label", "source_id")
-    return counted(
-        "duplicates_across_splits", where, level, images.height, n, detail, shown.head(SHOWN_ROWS).to_dicts()
-    )
+    told = f"{images.height} images in {families} {'family' if families == 1 else 'families'} {text}"
+    detail = (told if families else "No copies found.") + note
+    columns = [column for column in SHOWN_COLUMNS if column in images.columns]
+    shown = images.sort("family", "image_id").select(columns).head(SHOWN_ROWS).to_dicts()
+    return counted(name, where, level, images.height, n, detail, shown)
 
 
 def source_across_splits(context: AuditContext) -> tuple[AuditFinding, ...]:

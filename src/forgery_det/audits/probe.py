@@ -143,7 +143,9 @@ def shuffled_labels(label_N: IntArray, group_N: GroupArray, generator: np.random
     new_K = generated_K > 0
     new_K[pure_K] = generator.permutation(new_K[pure_K])
     shuffled = new_K[group_code_N].astype(np.int64)
-    for group in np.flatnonzero(~pure_K):
-        members = np.flatnonzero(group_code_N == group)
-        shuffled[members] = generator.permutation(label_N[members])
+    mixed = np.flatnonzero(~pure_K[group_code_N])
+    # Both sorted by group, one at random within it: the labels of a group are dealt to its shuffled members.
+    in_order = mixed[np.argsort(group_code_N[mixed], kind="stable")]
+    at_random = mixed[np.lexsort((generator.random(len(mixed)), group_code_N[mixed]))]
+    shuffled[at_random] = label_N[in_order]
     return shuffled

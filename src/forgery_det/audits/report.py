@@ -1,9 +1,8 @@
 """What an audit says: findings with a level, a number, its interval, its limit and one sentence that teaches.
 
 Levels: `fail` (the dataset must not be used as it is), `warn` (a doubt that every reader of a result must know),
-    `pass`,
-`not_estimable` (too few images to say; that is no pass). A waiver turns no finding into a pass: the finding keeps its
-level and carries the reason why somebody accepts it, and only the verdict of the whole report changes.
+`pass`, and `not_estimable` (too few images to say; that is no pass). A waiver turns no finding into a pass: the finding
+keeps its level and carries the reason why somebody accepts it, and only the verdict of the whole report changes.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class AuditFinding:
         name: Registry name of the audit.
         slice: `overall`, or `key=value` as in `results.parquet`.
         level: `fail`, `warn`, `pass` or `not_estimable`.
-        value: The measured number (an AUROC, a count); None where it is not estimable.
+        value: The measured number (an AUROC, a distance, a rate, a count); None where it is not estimable.
         ci_low: Lower end of the 95 % interval, None for counts.
         ci_high: Upper end.
         limit: What the value, or the lower end of its interval, is held against.

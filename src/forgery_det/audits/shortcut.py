@@ -1,12 +1,13 @@
 """From features to findings: what all classifier audits share.
 
 The overall finding comes first, then one for each split, and for each paradigm and generator (against all real images)
-that has enough groups. All use the logits of the one cross-validation over the whole sample.
+that has enough groups; those that have not are named together in one last finding, `not_estimable`. All use the logits
+of the one cross-validation over the whole sample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,9 @@ NEGATIVE_BIAS = (
     "A value under 0.5 is no sign of a shortcut by itself: where there is nothing to learn, grouped cross-validation "
     "scatters widely and leans below 0.5 in small samples."
 )
+SMALL = "size=too_small"
+_GROUPS = ("split=", "paradigm=", "generator=")
+SHOWN_NAMES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,32 @@ def shortcut_findings(
     context: AuditContext, shortcut: Shortcut, frame: pl.DataFrame, feature_NF: FloatArray
 ) -> tuple[AuditFinding, ...]:
     """Return the findings of one shortcut; `frame` holds the manifest rows behind the features."""
-    return tuple(
+    return gathered(
         judged(context, shortcut, measured) for measured in measure(context, shortcut.make_model, frame, feature_NF)
     )
+
+
+def gathered(findings: Iterable[AuditFinding]) -> tuple[AuditFinding, ...]:
+    """Put the slices that are too small into one finding at the end, `size=too_small`; its rows name them all."""
+    found = tuple(findings)
+    small = [finding for finding in found if finding.level == "not_estimable" and finding.slice.startswith(_GROUPS)]
+    if not small:
+        return found
+    names = [finding.slice for finding in small]
+    more = (
+        f" and {len(names) - SHOWN_NAMES} more (rows of this finding in audit.json)" if len(names) > SHOWN_NAMES else ""
+    )
+    detail = f"Too few source_ids to say anything: {', '.join(names[:SHOWN_NAMES])}{more}."
+    rows = tuple({"slice": finding.slice, "n": finding.n, "detail": finding.detail} for finding in small)
+    n = max(finding.n for finding in small)
+    together = AuditFinding(small[0].name, SMALL, "not_estimable", None, None, None, None, n, detail, rows)
+    return (*(finding for finding in found if finding not in small), together)
 
 
 def measure(
     context: AuditContext, make_model: MakeModel, frame: pl.DataFrame, feature_NF: FloatArray
 ) -> tuple[Measured, ...]:
-    """Cross-validate once and estimate the AUROC overall and in each slice with enough groups."""
+    """Cross-validate once and estimate the AUROC overall and in each slice; missing where groups are too few."""
     label_N = frame["label"].to_numpy().astype(np.int64)
     group_N = frame["source_id"].to_numpy().astype(np.str_)
     options = context.options
@@ -85,8 +106,7 @@ def measure(
     found = [Measured("overall", overall, inverted)]
     for name, keep_N in slices(frame):
         estimate = probe.estimate(keep_N, n_replicates=options.n_replicates, seed=options.seed)
-        if estimate.value is not None:
-            found.append(Measured(name, estimate))
+        found.append(Measured(name, estimate))
     return tuple(found)
 
 

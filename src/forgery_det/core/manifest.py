@@ -157,6 +157,12 @@ class Manifest:
                 f"{row['paradigm']!r} for image {row['image_id']} ({where})."
             )
 
+    @property
+    def name(self) -> str:
+        """What people call the dataset: the recipe all its rows come from, else the name of its folder."""
+        recipes = self.frame["recipe"].unique().to_list()
+        return str(recipes[0]) if len(recipes) == 1 else self.root.resolve().name
+
     def image_file(self, path: str) -> Path:
         """Return where the image of a `path` value lies on disk."""
         return self.root / path

@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from forgery_det.audits import fact_distances
 from forgery_det.core.artefacts import sha256_bytes
 from forgery_det.core.image_io import encode_image, read_facts
 from forgery_det.core.manifest import Manifest
 from forgery_det.recipes.phash import phash
+from forgery_det.transforms.preprocess import resize
 
 Row = dict[str, Any]
+WORDS = [f"word{number}" for number in range(500)]
+PLANNED = ("label", "generator", "paradigm", "source_id", "split", "content_id", "prompt_id", "prompt")
 Plant = Callable[[Row], None]
 
 
@@ -30,7 +34,9 @@ def picture(seed: int, height: int, width: int) -> np.ndarray:
 class Planter:
     """A clean seeded dataset of planned images; tests change the plan, then `build` it.
 
-    Each plan entry: seed, height, width, codec, quality, tint (added to the upper half), and the manifest columns.
+    Each plan entry: seed, height, width, codec, quality, the manifest columns, and what is done to the picture: tint
+    (added to the upper half), stripes (lines of the finest structure along "x" or "y"), mirror, crop (the share of each
+    side that stays, cut from the lower right and resized back).
     """
 
     def __init__(self, root: Path, n: int = 48) -> None:
@@ -54,6 +60,11 @@ class Planter:
                     "source_id": f"{generator}-{index if index % 6 else index // 12 * 12}",
                     "split": ("train", "train", "val", "test")[index // 12 % 4],
                     "content_id": None,
+                    "stripes": None,
+                    "mirror": False,
+                    "crop": 1.0,
+                    "prompt_id": f"prompt-{index}" if label else None,
+                    "prompt": " ".join(np.random.default_rng(index).choice(WORDS, 8)) if label else None,
                 }
             )
 
@@ -68,7 +79,16 @@ class Planter:
     def _write(self, entry: Row) -> Row:
         image = picture(entry["seed"], entry["height"], entry["width"]).astype(np.int64)
         image[: len(image) // 2] += entry["tint"]
+        if entry["stripes"]:
+            lines = np.where(np.arange(max(image.shape)) // 2 % 2, 8, -8)
+            length = image.shape[1] if entry["stripes"] == "x" else image.shape[0]
+            image += lines[:length][None, :, None] if entry["stripes"] == "x" else lines[:length][:, None, None]
         image_HWC = np.clip(image, 0, 255).astype(np.uint8)
+        if entry["mirror"]:
+            image_HWC = np.ascontiguousarray(image_HWC[:, ::-1])
+        height, width = image_HWC.shape[:2]
+        piece = image_HWC[round(height * (1 - entry["crop"])) :, round(width * (1 - entry["crop"])) :]
+        image_HWC = resize(piece, width, height, "lanczos")
         data = encode_image(image_HWC, entry["codec"], entry["quality"])
         image_id, facts = sha256_bytes(data), read_facts(data)
         path = f"images/{image_id[:2]}/{image_id}.{entry['codec']}"
@@ -86,7 +106,13 @@ class Planter:
             "phash": phash(image_HWC),
             "licence": "CC0-1.0",
             "recipe": "planted",
-        } | {name: entry[name] for name in ("label", "generator", "paradigm", "source_id", "split", "content_id")}
+        } | {name: entry[name] for name in PLANNED}
+
+
+@pytest.fixture(autouse=True)
+def _fewer_permutations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """999 permutations are for real datasets; 199 still give p = 0.005."""
+    monkeypatch.setattr(fact_distances, "N_PERMUTATIONS", 199)
 
 
 @pytest.fixture

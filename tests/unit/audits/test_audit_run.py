@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
-from conftest import Planter
+import yaml
 
+from conftest import Planter
 from forgery_det.audits import AUDITS, audit
+from forgery_det.cli.datasets import audit as cli_audit
 from forgery_det.core.errors import ConfigError, ManifestError, UnknownNameError
 from forgery_det.core.manifest import Manifest
 from forgery_det.core.progress import Progress
+from forgery_det.core.shipped import shipped_config
 
 
 def test_a_clean_dataset_passes_all_audits(planter: Planter) -> None:
@@ -80,3 +84,13 @@ def test_wrong_input_is_told(planter: Planter, tmp_path: Path) -> None:
     Manifest.from_rows([], empty).write()
     with pytest.raises(ManifestError, match="Expected a dataset with images, got an empty manifest"):
         audit(empty)
+
+
+def test_the_shipped_configuration_holds_the_defaults_of_the_audit() -> None:
+    shipped = yaml.safe_load(shipped_config("audit/default.yaml").read_text(encoding="utf-8"))
+    defaults = {name: one.default for name, one in inspect.signature(audit).parameters.items() if name in shipped}
+    assert shipped == defaults
+    command = {name: one.default for name, one in inspect.signature(cli_audit).parameters.items() if name in shipped}
+    assert shipped == command
+    left_out = set(inspect.signature(cli_audit).parameters) - set(shipped)
+    assert left_out == {"dataset", "out"}

@@ -192,3 +192,18 @@ def test_origins_without_facts_or_without_these_images_say_nothing(planter: Plan
     (dataset / "origins.parquet").write_bytes(b"no table")
     with pytest.raises(ManifestError, match="Expected a Parquet table, got nothing readable at"):
         findings(planter, "origin_facts")
+
+
+def test_each_generator_has_an_interval_or_is_named_as_too_small(planter: Planter) -> None:
+    for index, entry in enumerate(planter.of_label(1)[:3]):
+        entry["generator"] = "rare" if index else "single"
+    found = findings(planter)
+    for name in ("flux", "sdxl"):
+        assert found[f"generator={name}"].value is not None
+        assert found[f"generator={name}"].n > 24
+    assert "generator=rare" not in found
+    small = found["size=too_small"]
+    assert (small.level, small.value) == ("not_estimable", None)
+    assert small.detail == "Too few source_ids to say anything: generator=rare, generator=single."
+    assert [row["slice"] for row in small.rows] == ["generator=rare", "generator=single"]
+    assert "2 of generated images, 5 of each needed" in small.rows[0]["detail"]

@@ -32,7 +32,7 @@ def test_a_copy_in_another_split_fails(planter: Planter) -> None:
     found = findings(planter)
     assert (found["across_splits"].level, found["across_splits"].value) == ("fail", 2)
     assert {row["split"] for row in found["across_splits"].rows} == {"train", "test"}
-    assert found["across_splits"].detail.startswith("2 images in 1 families look like an image of another split")
+    assert found["across_splits"].detail.startswith("2 images in 1 family look like an image of another split")
     assert found["within_split"].level == found["across_classes"].level == "pass"
 
 

@@ -144,3 +144,10 @@ def test_subset_and_columns_of_the_design() -> None:
     design = (Path(__file__).parents[3] / "docs/design.md").read_text(encoding="utf-8")
     listed = design.split("Manifest columns:")[1].split("**Run folder**")[0]
     assert [name for name in COLUMNS if f"`{name}`" not in listed] == []
+
+
+def test_a_dataset_is_called_by_its_recipe_or_by_its_folder(tmp_path: Path) -> None:
+    one = Manifest.from_rows([row(0), row(1)], tmp_path / "folder")
+    assert one.name == row()["recipe"]
+    two = Manifest(one.frame.with_columns(recipe=pl.Series(["x", "y"])), tmp_path / "folder")
+    assert two.name == "folder"
