@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ SCALING = {
     "lpips.scaling_layer.shift": torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1),
     "lpips.scaling_layer.scale": torch.tensor([0.458, 0.448, 0.450]).reshape(1, 3, 1, 1),
 }
+Note = Callable[..., None]
+
 SCORED = ("0_noise", "1_shapes", "2_texture")
 
 
@@ -58,19 +61,21 @@ def test_official_input(detector: Aeroblade, reference: Reference) -> None:
         assert preprocessed_difference(reference, image, network_input(detector, image)) <= 1e-6
 
 
-def test_all_six_official_numbers_for_the_formula_input(detector: Aeroblade, reference: Reference) -> None:
+def test_all_six_official_numbers_for_the_formula_input(
+    detector: Aeroblade, reference: Reference, note_parity: Note
+) -> None:
     ours = -detector.distances(reference.formula_input())[0].double()
     difference = float((ours - reference.formula_logits()).abs().max())
-    print(f"aeroblade: formula {difference:.2e}, atol {reference.atol:.0e}")  # noqa: T201
+    note_parity(reference.name, formula=difference, atol=reference.atol)
     assert difference <= reference.atol
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("image", SCORED)
-def test_official_logits(image: str, detector: Aeroblade, reference: Reference) -> None:
+def test_official_logits(image: str, detector: Aeroblade, reference: Reference, note_parity: Note) -> None:
     picture = to_tensor(detector.preprocess(read_image(image)))[None]
     every = float((-detector.distances(picture)[0] - reference.logits(image)).abs().max())
-    print(f"aeroblade, {image}: end to end, all six numbers {every:.2e}")  # noqa: T201
+    note_parity(reference.name, end_to_end=every, atol=reference.atol)
     assert every <= reference.atol
 
 

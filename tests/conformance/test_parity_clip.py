@@ -88,14 +88,14 @@ CASES: dict[str, tuple[str, dict[str, Any], Callable[[Mapping[str, Tensor]], Any
 }
 """Reference -> our detector, its settings, how the released file wraps the state dict."""
 
-Record = Callable[[str, object], None]
+Note = Callable[..., None]
 
 STATES = {"fatformer": fatformer_state}
 """Reference -> how to make its state dict, where the plain rule does not do."""
 
 
 @pytest.mark.slow
-def test_official_logits_of_aide(tmp_path: Path, record_property: Record) -> None:
+def test_official_logits_of_aide(tmp_path: Path, note_parity: Note) -> None:
     reference = load_reference("aide")
     path = tmp_path / "official.pth"
     filters = {"hpf.hpf.weight": reference.constants["hpf.weight"]}
@@ -111,14 +111,14 @@ def test_official_logits_of_aide(tmp_path: Path, record_property: Record) -> Non
         assert preprocessed_difference(reference, image, detector.normalise(views)[0]) <= 1e-5
     formula = formula_difference(detector.network, reference)
     end_to_end = end_to_end_difference(detector, reference)
-    record_property("differences", (formula, end_to_end))
+    note_parity(reference.name, formula=formula, end_to_end=end_to_end, atol=reference.atol)
     assert formula <= reference.atol
     assert end_to_end <= reference.atol
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_official_logits(name: str, tmp_path: Path, record_property: Record) -> None:
+def test_official_logits(name: str, tmp_path: Path, note_parity: Note) -> None:
     detector_name, settings, wrap = CASES[name]
     reference = load_reference(name)
     path = tmp_path / "official.pth"
@@ -130,6 +130,6 @@ def test_official_logits(name: str, tmp_path: Path, record_property: Record) -> 
         assert preprocessed_difference(reference, image, entering) <= 1e-6
     end_to_end = end_to_end_difference(detector, reference)
     formula = formula_difference(without_normalisation(detector), reference)
-    record_property("differences", (formula, end_to_end))
+    note_parity(reference.name, formula=formula, end_to_end=end_to_end, atol=reference.atol)
     assert formula <= reference.atol
     assert end_to_end <= reference.atol

@@ -21,6 +21,7 @@ from reference_weights import (
     preprocessed_difference,
     synth_state,
 )
+from safetensors.torch import save_file
 from torch import Tensor
 
 from forgery_det.core.errors import WeightsError
@@ -28,6 +29,7 @@ from forgery_det.detectors import Detector, create_detector
 from forgery_det.detectors.spai import low_pass_mask
 
 Wrap = Callable[[dict[str, Tensor]], Any]
+Note = Callable[..., None]
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,9 @@ CASES = (
 SMALL = tuple(case for case in CASES if case.name in ("npr", "safe", "patchcraft"))
 
 
-def save(content: Any, folder: Path) -> Path:
-    torch.save(content, folder / "official.pth")
-    return folder / "official.pth"
+def save(content: Any, folder: Path, name: str = "official.pth") -> Path:
+    torch.save(content, folder / name)
+    return folder / name
 
 
 def ids(case: Case) -> str:
@@ -129,9 +131,11 @@ def test_keys_and_shapes_are_the_official_ones(loaded: tuple[Case, Detector]) ->
     assert {key: tuple(tensor.shape) for key, tensor in detector.state_dict().items()} == official
 
 
-def test_the_network_is_the_published_one(loaded: tuple[Case, Detector]) -> None:
+def test_the_network_is_the_published_one(loaded: tuple[Case, Detector], note_parity: Note) -> None:
     case, detector = loaded
-    assert formula_difference(case.network(detector), case.reference, expected=case.expected) <= case.reference.atol
+    difference = formula_difference(case.network(detector), case.reference, expected=case.expected)
+    note_parity(case.folder, formula=difference, atol=case.reference.atol)
+    assert difference <= case.reference.atol
 
 
 def test_what_enters_the_network_is_what_the_authors_feed(loaded: tuple[Case, Detector]) -> None:
@@ -142,9 +146,11 @@ def test_what_enters_the_network_is_what_the_authors_feed(loaded: tuple[Case, De
 
 
 @pytest.mark.slow
-def test_files_in_official_logits_out(loaded: tuple[Case, Detector]) -> None:
+def test_files_in_official_logits_out(loaded: tuple[Case, Detector], note_parity: Note) -> None:
     case, detector = loaded
-    assert end_to_end_difference(detector, case.reference, expected=case.expected) <= case.reference.atol
+    difference = end_to_end_difference(detector, case.reference, expected=case.expected)
+    note_parity(case.folder, end_to_end=difference, atol=case.reference.atol)
+    assert difference <= case.reference.atol
 
 
 @pytest.mark.parametrize("case", SMALL, ids=ids)
@@ -158,8 +164,10 @@ def test_a_small_file_in_official_logit_out(case: Case, tmp_path: Path) -> None:
 def test_every_container_of_the_weights_gives_the_same_detector(case: Case, tmp_path: Path) -> None:
     state = case.state(seed=77)
     containers = (state, {"model": state}, {"state_dict": module_prefixed(state)}, {"netC": module_prefixed(state)})
-    for content in containers:
-        ours = create_detector(case.name, weights=save(content, tmp_path)).state_dict()
+    paths = [save(content, tmp_path, f"{k}.pt") for k, content in enumerate(containers)]
+    save_file(module_prefixed(state), tmp_path / "x.safetensors")
+    for path in (*paths, tmp_path / "x.safetensors"):
+        ours = create_detector(case.name, weights=path).state_dict()
         assert all(torch.equal(ours[key], value) for key, value in state.items())
 
 

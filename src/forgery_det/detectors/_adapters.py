@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forgery_det.core.errors import ConfigError
+from forgery_det.detectors.residuals import ResidualFactors
 
 
 class LoraLinear(nn.Module):
@@ -91,6 +92,12 @@ class ResidualLinear(nn.Module):
     def residual(self) -> Tensor:
         """Return `residual_POI`, the learnt part of the weight."""
         return (self.u_POr * self.s_Pr[:, None, :]) @ self.v_PrI
+
+    def factors(self) -> ResidualFactors:
+        """Return the weight in parts, for losses on it."""
+        parts = len(self.s_Pr)
+        main_POI = self.weight_main.reshape(parts, -1, self.weight_main.shape[1])
+        return ResidualFactors(main_POI, self.u_POr, self.s_Pr, self.v_PrI)
 
     def forward(self, feature: Tensor) -> Tensor:
         """Return the layer's output; the last axis is the features'."""

@@ -168,17 +168,21 @@ def fill_backbone(tower: ClipTower, source: str | Path | None) -> None:
         state = create_backbone(tower.spec.timm_name, TIMM, tower.spec.embedding).state_dict()
         load_strict(tower, _for_tower(state, tower), tower.spec.timm_name)
     else:
-        load_strict(tower, _for_tower(read_weights(Path(source)), tower), str(source))
+        load_strict(tower, _for_tower(read_weights(source), tower), str(source))
 
 
 def _for_tower(state: Mapping[str, Tensor], tower: ClipTower) -> dict[str, Tensor]:
     """Return a published state dict under the tower's names: text tower off, and the projection when it has none."""
     named = dict(state)
-    if "visual.class_embedding" in named:
-        named = from_openai(without_text_tower(named), "visual.", "")
-    elif any(name.startswith("vision_model.") for name in named):
-        named = from_hugging_face(without_hugging_face_text(named), "vision_model.", "")
-        named = {("projection.weight" if k == "visual_projection.weight" else k): v for k, v in named.items()}
+    openai = _prefix(named, "visual.class_embedding")
+    hugging_face = _prefix(named, "embeddings.class_embedding")
+    if openai is not None:
+        named = from_openai(without_text_tower(named, openai), f"{openai}visual.", "")
+    elif hugging_face is not None:
+        outer = hugging_face.removesuffix("vision_model.")
+        named = from_hugging_face(without_hugging_face_text(named, outer), hugging_face, "")
+        projection = f"{outer}visual_projection.weight"
+        named = {("projection.weight" if k == projection else k): v for k, v in named.items()}
     elif "cls_token" in named:
         named.pop("head.bias", None)  # timm adds zeros, since its head is a classifier's
         named = {f"trunk.{k}": v for k, v in named.items() if k != "head.weight"} | (
@@ -187,6 +191,11 @@ def _for_tower(state: Mapping[str, Tensor], tower: ClipTower) -> dict[str, Tenso
     if tower.projection is None:
         named.pop("projection.weight", None)
     return named
+
+
+def _prefix(state: Mapping[str, Tensor], marker: str) -> str | None:
+    """Return what stands before `marker` in a state dict: files of one part of a module keep the module's names."""
+    return next((name.removesuffix(marker) for name in state if name.endswith(marker)), None)
 
 
 _OPENAI = (
@@ -213,8 +222,10 @@ _HUGGING_FACE = (
     (r"encoder\.layers\.(\d+)\.self_attn\.qkv_proj\.(\w+)", r"trunk.blocks.\1.attn.qkv.\2"),
     (r"encoder\.layers\.(\d+)\.mlp\.fc([12])\.(weight|bias)", r"trunk.blocks.\1.mlp.fc\2.\3"),
 )
+OPENAI_SIZES = ("input_resolution", "context_length", "vocab_size")
+"""Scalars that OpenAI's own file has among its tensors."""
 _TEXT_TOWER = re.compile(
-    r"positional_embedding|text_projection|logit_scale|token_embedding\.weight|ln_final\.(weight|bias)|"
+    rf"{'|'.join(OPENAI_SIZES)}|positional_embedding|text_projection|logit_scale|token_embedding\.weight|ln_final\.(weight|bias)|"
     r"transformer\.resblocks\.\d+\.(ln_[12]\.(weight|bias)|attn\.in_proj_(weight|bias)|"
     r"attn\.out_proj\.(weight|bias)|mlp\.c_(fc|proj)\.(weight|bias))"
 )
@@ -265,9 +276,9 @@ def without_text_tower(state: Mapping[str, Tensor], prefix: str = "") -> dict[st
     }
 
 
-def without_hugging_face_text(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Drop the text encoder of a Hugging Face CLIP."""
-    dropped = ("text_model.", "text_projection.weight", "logit_scale")
+def without_hugging_face_text(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Drop the text encoder of a Hugging Face CLIP, whose names follow `prefix`."""
+    dropped = tuple(prefix + part for part in ("text_model.", "text_projection.weight", "logit_scale"))
     return {name: tensor for name, tensor in state.items() if not name.startswith(dropped)}
 
 

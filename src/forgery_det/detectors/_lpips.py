@@ -93,7 +93,7 @@ def load_lpips(lpips: LPIPS, state: Mapping[str, Tensor], where: str = "") -> No
     """
     own = {key.rsplit(".", 2)[1]: key for key in lpips.state_dict() if key.startswith("net.")}
     renamed: dict[str, Tensor] = {}
-    for key, value in state.items():
+    for key, value in sorted(state.items(), key=lambda item: item[0].startswith("lins.")):
         if key.startswith(("scaling_layer.", "classifier.")):
             continue
         torchvision = re.fullmatch(r"features\.(\d+)\.(weight|bias)", key)

@@ -22,7 +22,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -47,6 +49,7 @@ STABLE_DIFFUSION: Mapping[str, Any] = {
 """The autoencoder of Stable Diffusion 1, 2 and XL (their weights differ)."""
 
 _N_DISTANCES = 6
+_TELLING = {"encoder.down_blocks.0.resnets.0.conv1.weight", "decoder.conv_in.weight"}
 
 
 class Aeroblade(TrainingFree):
@@ -54,7 +57,8 @@ class Aeroblade(TrainingFree):
 
     Args:
         autoencoders: Keywords of diffusers' `AutoencoderKL`, one dictionary for each autoencoder; block types are
-            counted from `block_out_channels` where they are not given.
+            counted from `block_out_channels` where they are not given. A weights file that holds the autoencoders tells
+            them.
         layer: Layer of LPIPS, 1 to 5; 0 is the sum of all, each brought to the image's size.
         seed: Of the noise that samples the latent.
         crop_px: Side of a centre crop, mirrored at the borders of a smaller image: batches need one size. None scores
@@ -112,6 +116,14 @@ class Aeroblade(TrainingFree):
         self.requires_grad_(False)
         self.train()
 
+    @classmethod
+    def settings_from(cls, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return the shapes of the autoencoders in a file, `vae.*` or `vae.0.*` and so on."""
+        several = sorted({int(match[1]) for name in state if (match := re.match(r"vae\.(\d+)\.encoder\.", name))})
+        prefixes = [f"vae.{k}." for k in several] or ["vae."]
+        parts = [without_prefix(state, prefix) for prefix in prefixes]
+        return {"autoencoders": tuple(map(_shape, parts))} if all(part.keys() >= _TELLING for part in parts) else {}
+
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B`: minus the smallest distance over the autoencoders."""
         logit_KB = torch.stack([-self.distances(image_BCHW, k)[:, self.layer] for k in range(len(self.vae))])
@@ -164,7 +176,7 @@ class Aeroblade(TrainingFree):
             load_strict(vae, _published(str(name)), str(name))
         state: dict[str, Tensor] = {}
         for path in lpips:
-            state |= read_weights(Path(path))
+            state |= read_weights(path)
         load_lpips(self.lpips, state, ", ".join(map(str, lpips)))
 
 
@@ -205,6 +217,27 @@ def _autoencoder(settings: Mapping[str, Any]) -> nn.Module:
     except (ValueError, TypeError) as error:
         raise ConfigError(f"Expected settings that build an autoencoder, got {dict(settings)}: {error}") from error
     return autoencoder
+
+
+def _shape(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the keywords that build the autoencoder of a state dict.
+
+    The number of groups of its norms leaves no trace in shapes. All published ones have 32 groups of at least four
+    channels, so a narrower network is taken to have groups of four; give `autoencoders` where that is wrong.
+    """
+    first = "encoder.down_blocks.0.resnets.{}.conv1.weight"
+    block = "encoder.down_blocks.{}.resnets.0.conv1.weight"
+    n_blocks, n_layers = (next(k for k in count() if name.format(k) not in state) for name in (block, first))
+    widths = tuple(state[block.format(k)].shape[0] for k in range(n_blocks))
+    shape = {
+        "block_out_channels": widths,
+        "layers_per_block": n_layers,
+        "latent_channels": state["decoder.conv_in.weight"].shape[1],
+        "norm_num_groups": min(32, max(1, widths[0] // 4)),
+    }
+    parts = {"use_quant_conv": "quant_conv.", "use_post_quant_conv": "post_quant_conv."}
+    absent = {name: False for name, part in parts.items() if not any(key.startswith(part) for key in state)}
+    return shape | absent
 
 
 def _published(name: str) -> dict[str, Tensor]:

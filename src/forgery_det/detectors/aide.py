@@ -210,7 +210,7 @@ def choose_windows(image_CHW: Tensor, size: int = WINDOW_PX) -> Tensor:
         window_LCHW = grid_CRSHW[:, number_L // n_columns, number_L % n_columns].transpose(0, 1)
         magnitude_LCFF = (dct_FP @ window_LCHW @ dct_FP.T).abs().log1p()
         grades.append(grade(magnitude_LCFF, band_KFF))
-    order_N = torch.cat(grades).sort().indices
+    order_N = torch.cat(grades).sort(stable=True).indices
     second = min(1, n_windows - 1)
     chosen_V = order_N[[0, n_windows - 1, second, n_windows - 1 - second]]
     return grid_CRSHW[:, chosen_V // n_columns, chosen_V % n_columns].transpose(0, 1)

@@ -91,7 +91,7 @@ def create_backbone(name: str, weights: str | Path | None, n_outputs: int = 0, i
     if weights is None:
         return timm.create_model(name, num_classes=n_outputs, **options)
     model = timm.create_model(name, num_classes=0, **options)
-    load_strict(model, without_classifier(read_weights(Path(weights)), model), str(weights))
+    load_strict(model, without_classifier(read_weights(weights), model), str(weights))
     if n_outputs:
         model.reset_classifier(n_outputs)
     return model

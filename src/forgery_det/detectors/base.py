@@ -67,11 +67,23 @@ class Detector(nn.Module, ABC):
     preprocess: Preprocess
     arguments: Mapping[str, Any] | None = None
     """Keywords it was built with, defaults included; set by `create_detector`, written into checkpoints."""
+    embedding_into: ClassVar[str | None] = None
+    """Name of the module whose input, `embedding_BD`, contrastive losses act on; None where it cannot learn."""
+    branch_logits_into: ClassVar[str | None] = None
+    """Name of the module whose input, `logit_BK`, are logits of branches that could each answer alone."""
 
     @classmethod
     def holds_whole_network(cls, state: Mapping[str, Tensor]) -> bool:  # noqa: ARG003 - for subclasses
         """Tell whether a weights file fills every parameter, so that `backbone_weights` need not be fetched first."""
         return True
+
+    @classmethod
+    def settings_from(cls, state: Mapping[str, Tensor]) -> Mapping[str, Any]:  # noqa: ARG003 - for subclasses
+        """Return the settings that a weights file tells by its names and shapes; those that a caller names go first.
+
+        Authors release one method in several sizes: a file of any of them then loads by the detector's name alone.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, image_BCHW: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class C2PClip(Detector):
         licence="none stated",
     )
     tiny: ClassVar[Mapping[str, Any]] = {"backbone": "test_clip_vit", "lora_rank": 2, "backbone_weights": None}
+    embedding_into = "head"
 
     def __init__(
         self,

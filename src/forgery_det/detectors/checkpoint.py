@@ -113,8 +113,11 @@ def save_checkpoint(
         torch.save({"state_dict": state, CHECKPOINT_KEY: entry}, temporary)
 
 
-def load_checkpoint(path: Path) -> LoadedDetector:
+def load_checkpoint(path: str | Path) -> LoadedDetector:
     """Build the detector of one of our checkpoints, on the CPU and in evaluation mode.
+
+    Args:
+        path: A path or an `hf://` address.
 
     Raises:
         WeightsError: The file is missing, damaged, not ours, of a later format, or does not fit its detector.
@@ -125,7 +128,7 @@ def load_checkpoint(path: Path) -> LoadedDetector:
     return LoadedDetector(detector, facts)
 
 
-def build_from(content: Any, facts: CheckpointFacts, overrides: Mapping[str, Any], path: Path) -> Detector:
+def build_from(content: Any, facts: CheckpointFacts, overrides: Mapping[str, Any], path: str | Path) -> Detector:
     """Build the detector that the content of a checkpoint describes, in evaluation mode.
 
     Args:
@@ -158,7 +161,7 @@ def state_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return without_prefix(content.get("state_dict", {}), _PREFIX)
 
 
-def read_facts(content: Any, path: Path) -> CheckpointFacts:
+def read_facts(content: Any, path: str | Path) -> CheckpointFacts:
     """Read the `forgery_det` entry of what `read_file` returned.
 
     Args:

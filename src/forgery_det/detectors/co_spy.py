@@ -69,6 +69,7 @@ class CoSpy(Detector):
         "width": 8,
         "backbone_weights": None,
     }
+    branch_logits_into = "fusion"
 
     def __init__(
         self,
@@ -98,9 +99,14 @@ class CoSpy(Detector):
         return any(name.startswith(("sem.clip.", "clip.")) for name in state)
 
     def load_official(self, state: Mapping[str, Tensor]) -> None:
-        """Load the state dict of the authors' fused module, or one of ours; for the three files see `load_parts`."""
+        """Load the state dict of the authors' fused module, or one of ours; for the three files see `load_parts`.
+
+        Without the image encoder in it, the one that is there stays.
+        """
         named = {name: tensor for name, tensor in state.items() if name not in _UNUSED}
         named = from_hugging_face(named, "sem.clip.vision_model.", "clip.")
+        if not self.holds_whole_network(state):
+            named |= {name: tensor for name, tensor in self.state_dict().items() if name.startswith("clip.")}
         load_strict(self, {_own_name(name): tensor for name, tensor in named.items()})
 
     def load_parts(self, semantic: Path, artefact: Path, fusion: Path) -> None:
@@ -118,8 +124,7 @@ class CoSpy(Detector):
         state = {
             f"{prefix}{name}": tensor for prefix, path in parts.items() for name, tensor in read_weights(path).items()
         }
-        encoder = {name: tensor for name, tensor in self.state_dict().items() if name.startswith("clip.")}
-        self.load_official({**encoder, **state})
+        self.load_official(state)
 
     def branches(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B2`: of the semantic and of the artefact branch."""

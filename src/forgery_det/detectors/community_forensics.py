@@ -23,12 +23,18 @@ from forgery_det.detectors.base import Detector, DetectorCard
 from forgery_det.detectors.resnet_trunk import imagenet_normalisation
 from forgery_det.transforms.preprocess import CenterCrop, Preprocess, ResizeShort
 
+_SMALLER: Mapping[str, Any] = {
+    "backbone": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+    "image_size_px": 224,
+    "resize_px": 256,
+}
+
 
 class CommunityForensics(Detector):
     """Vision transformer with one output; everything learns.
 
-    Two models are published: 384 px (`resize_px=440`, the default) and 224 px (`backbone="vit_small_patch16_224",
-    image_size_px=224, resize_px=256`).
+    Two models are published: 384 px (the default) and 224 px (`backbone="vit_small_patch16_224.augreg_in21k_ft_in1k",
+    image_size_px=224, resize_px=256`). Their files tell which they are.
 
     Args:
         backbone: timm's name of a network.
@@ -70,6 +76,12 @@ class CommunityForensics(Detector):
         self.preprocess = Preprocess((ResizeShort(resize_px, "bilinear"), CenterCrop(image_size_px, image_size_px)))
         self.normalise = imagenet_normalisation()
         self.vit = create_backbone(backbone, backbone_weights, n_outputs=1, image_size_px=image_size_px)
+
+    @classmethod
+    def settings_from(cls, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return the settings of the smaller published model when the file is its; the larger has the defaults."""
+        positions = state.get("vit.pos_embed")
+        return _SMALLER if positions is not None and positions.shape == (1, 1 + 14 * 14, 384) else {}
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B`."""

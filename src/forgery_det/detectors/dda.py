@@ -72,6 +72,7 @@ class DDA(Detector):
         "lora_rank": 2,
         "backbone_weights": None,
     }
+    embedding_into = "head"
 
     def __init__(
         self,

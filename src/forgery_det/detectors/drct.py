@@ -4,7 +4,7 @@
 
 A diffusion model that encodes and decodes a real photo changes almost nothing of it, and leaves its own trace. Real
 photos and such reconstructions are the hardest pairs there are; a contrastive loss with a margin on the embedding
-(`embedding`) keeps them apart, beside the usual classification loss. The network itself is plain: what is published is
+(`bce_margin`) keeps them apart, beside the usual classification loss. The network itself is plain: what is published is
 a way to train.
 
 Two backbones are released: CLIP ViT-L/14 (embedding: a linear layer on the projected class token) and ConvNeXt-B. Both
@@ -42,6 +42,10 @@ from forgery_det.transforms.steps_opencv import CenterCropFloor
 
 _CONVNEXTS = {"convnext_base": "convnext_base.fb_in22k", "test_convnext": "test_convnext"}
 _INPUT_PX = 224
+_TELLING = {
+    "convnext_base": ("model.stem.0.weight", (128, 3, 4, 4)),
+    "clip_vit_l14": ("model.model.visual.conv1.weight", (1024, 3, 14, 14)),
+}
 
 
 class DRCT(Detector):
@@ -50,7 +54,7 @@ class DRCT(Detector):
     Of ConvNeXt everything learns; CLIP is frozen, as its authors train it, and the layers after it learn.
 
     Args:
-        backbone: `convnext_base`, or a name in `CLIP_BACKBONES`.
+        backbone: `convnext_base`, or a name in `CLIP_BACKBONES`. The authors' two files tell which they are.
         embedding_dim: Size of the embedding, at least 1.
         backbone_weights: `timm` (downloaded), a path, or None for random ones.
 
@@ -75,6 +79,7 @@ class DRCT(Detector):
         "embedding_dim": 16,
         "backbone_weights": None,
     }
+    embedding_into = "fc"
 
     def __init__(
         self,
@@ -98,6 +103,14 @@ class DRCT(Detector):
                 f"Unknown backbone {backbone!r}: {did_you_mean(backbone, (*_CONVNEXTS, *CLIP_BACKBONES))}"
             )
         self.fc = nn.Linear(embedding_dim, 1)
+
+    @classmethod
+    def settings_from(cls, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return the backbone of one of the two released files, told by a tensor that the other lacks."""
+        for backbone, (name, shape) in _TELLING.items():
+            if name in state and state[name].shape == shape:
+                return {"backbone": backbone}
+        return {}
 
     def load_official(self, state: Mapping[str, Tensor]) -> None:
         """Load the authors' state dict of either backbone, or one of ours."""

@@ -5,7 +5,8 @@
 
 Fine-tuning all of a network on few generators squeezes its features into few dimensions, and it forgets what natural
 images look like. Here the leading singular components stay, and one component a weight learns in the space orthogonal
-to them. The published training adds two losses, which keep the factors orthogonal and the weights' norm unchanged.
+to them. The published training adds two losses, which keep the factors orthogonal and the weights' norm unchanged
+(`bce_orthogonal`).
 
 Authors' checkpoints also store the factors of W_main (`U_r`, `S_r`, `V_r`), which only those losses read and which can
 be computed from W_main; they are accepted and not kept. Two classes there; ours is generated minus real.
@@ -16,7 +17,7 @@ Paper: Yan et al., Orthogonal subspace decomposition for generalizable AI-genera
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ from forgery_det.detectors._clip_vit import (
 )
 from forgery_det.detectors._heads import one_logit_head
 from forgery_det.detectors.base import Detector, DetectorCard, Normalise
+from forgery_det.detectors.residuals import ResidualFactors
 from forgery_det.detectors.weights import load_strict
 from forgery_det.transforms.preprocess import Preprocess
 from forgery_det.transforms.steps_opencv import ResizeOpenCV
@@ -66,6 +68,7 @@ class Effort(Detector):
         licence="CC BY-NC 4.0",
     )
     tiny: ClassVar[Mapping[str, Any]] = {"backbone": "test_clip_vit", "backbone_weights": None}
+    embedding_into = "head"
 
     def __init__(
         self, backbone: str = "clip_vit_l14", rank: int = 1, backbone_weights: str | Path | None = "timm"
@@ -100,6 +103,12 @@ class Effort(Detector):
         """Return `logit_B`."""
         logit_B1: Tensor = self.head(self.clip(self.normalise(image_BCHW)))
         return logit_B1.squeeze(1).float()
+
+    def residual_factors(self) -> Iterator[ResidualFactors]:
+        """Yield the factors of each weight that learns in a residual."""
+        for module in self.modules():
+            if isinstance(module, ResidualLinear):
+                yield module.factors()
 
 
 def _own_factor(name: str) -> str:

@@ -5,14 +5,15 @@
 Each member sees the image through its own geometry. Where all share one, it is the ensemble's; otherwise the ensemble
 takes whole images and applies each member's geometry inside, to the same uint8 values as if it stood alone.
 
-Nothing here learns by gradient: members are trained on their own, then weighed on `val`:
+Nothing here learns by gradient: members are trained on their own, then weighed on `val`. The command is `forgery-det
+ensemble CHECKPOINT CHECKPOINT --dataset DATASET --out RUN`; in Python:
 
     members = [load_checkpoint(path).detector for path in paths]
     logit_NM = numpy.stack([...], axis=1)                       # of the val split
     ensemble = ensemble_of(members, fit_combination(label_N, logit_NM))
 
 and `save_checkpoint` writes it with all members in one file. An ensemble of one member gives a training-free detector
-(`rigid`, `warpad`, `aeroblade`) a logit that a temperature can make a probability of.
+(`rigid`, `warpad`, `aeroblade`) a logit that a temperature can make a probability of; `forgery-det fit` makes it.
 
 There is no paper to compare with; the tests hold the equation above.
 """

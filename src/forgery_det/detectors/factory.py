@@ -20,7 +20,7 @@ def create_detector(name: str, weights: str | Path | None = None, **settings: An
         name: Registry name, see `list_detectors`.
         weights: None for an untrained detector; or our checkpoint, a safetensors file, or the file that the method's
             authors released (dictionaries around the state dict and `module.` prefixes are taken off). It fits whole or
-            not at all.
+            not at all. A path, or an address `hf://owner/name[@revision]/path/of/file`.
         **settings: Keywords of the detector. With our checkpoint they replace those it was trained with.
 
     Raises:
@@ -36,15 +36,16 @@ def create_detector(name: str, weights: str | Path | None = None, **settings: An
     """
     if weights is None:
         return build_detector(name, settings).eval()
-    path = Path(weights)
+    where = str(weights)
     detector_class = DETECTORS.get(name)
-    content = read_file(path)
+    content = read_file(weights)
     if is_checkpoint(content):
-        facts = read_facts(content, path)
+        facts = read_facts(content, where)
         if facts.detector != name:
-            raise WeightsError(f"Expected a checkpoint of {name}, got one of {facts.detector} ({path}).")
-        return build_from(content, facts, settings, path)
-    state = unwrap(content, str(path))
+            raise WeightsError(f"Expected a checkpoint of {name}, got one of {facts.detector} ({where}).")
+        return build_from(content, facts, settings, where)
+    state = unwrap(content, where)
+    settings = {**detector_class.settings_from(state), **settings}
     fetches = "backbone_weights" in inspect.signature(detector_class).parameters
     if fetches and detector_class.holds_whole_network(state):
         settings = {**settings, "backbone_weights": None}
@@ -52,5 +53,5 @@ def create_detector(name: str, weights: str | Path | None = None, **settings: An
     try:
         detector.load_official(state)
     except WeightsError as error:
-        raise WeightsError(f"{error} (in {path})") from error
+        raise WeightsError(f"{error} (in {where})") from error
     return detector.eval()

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forgery_det.core.errors import ConfigError
-from forgery_det.detectors._clip_vit import ClipTower, clip_spec, from_openai
+from forgery_det.detectors._clip_vit import OPENAI_SIZES, ClipTower, clip_spec, from_openai
 from forgery_det.detectors._forgery_adapter import ForgeryAdapter, PostNormAttention, PostNormFeedForward
 from forgery_det.detectors.base import Detector, DetectorCard
 from forgery_det.detectors.resnet_trunk import imagenet_normalisation
@@ -149,7 +149,8 @@ class FatFormer(Detector):
                 "Expected a file with CLIP's image and text encoder, got 'timm', which has no text encoders. Give "
                 "backbone_weights=PATH, or None for random weights."
             )
-        published = {f"clip_model.{name}": tensor for name, tensor in read_weights(Path(source)).items()}
+        # OpenAI's own file has three sizes among its tensors.
+        published = {f"clip_model.{k}": v for k, v in read_weights(source).items() if k not in OPENAI_SIZES}
         words_VE = published.pop("clip_model.token_embedding.weight", None)
         if words_VE is not None and len(words_VE) > _END:
             after_KN = torch.tensor([[number, _STOP, _END] for number in _NAMES.values()])
@@ -250,7 +251,8 @@ _RENAMED = (
 def _own_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the authors' state dict under our names, without the wavelet's fixed filters and the table of words."""
     named: dict[str, Tensor] = {}
-    for name, tensor in state.items():
+    # Both encoders stand there twice; the names that begin with `clip_model.` are the earlier ones.
+    for name, tensor in sorted(state.items(), key=lambda item: not item[0].startswith("clip_model.")):
         if _FILTERS.fullmatch(name) or name == "clip_model.token_embedding.weight":
             continue
         own = _ADAPTER.sub(r"adapters.\1.\2", name)

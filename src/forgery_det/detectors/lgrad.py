@@ -155,6 +155,6 @@ def _frozen_network(name: str, weights: str | Path | None, side_px: int) -> tupl
     if weights in ("timm", "package"):
         raise WeightsError(f"Expected the path of a file with StyleGAN's discriminator, got {weights!r}.")
     if weights is not None:
-        load_strict(discriminator, without_unused(read_weights(Path(weights))), str(weights))
+        load_strict(discriminator, without_unused(read_weights(weights)), str(weights))
     half = (0.5, 0.5, 0.5)
     return discriminator, Normalise(half, half)

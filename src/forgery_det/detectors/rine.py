@@ -5,7 +5,7 @@
 
 Early blocks still hold low-level traces that the last one has given up; q1 and q2 are small networks shared by all
 blocks, and alpha weighs every dimension of every block. The token is taken after the norm that stands before the MLP,
-not at the block's output. The published training adds a contrastive loss on the output of q2 (`embedding`).
+not at the block's output. The published training adds a contrastive loss on the output of q2 (`bce_contrastive`).
 
 Paper: Koutlis and Papadopoulos, Leveraging representations from intermediate encoder-blocks for synthetic image
 detection, ECCV 2024.
@@ -32,7 +32,8 @@ class Rine(ClipFeatures):
     """Weighted class tokens of all blocks of a frozen CLIP.
 
     The authors release four heads, named after the classes trained on: 1 (`n_layers=4, dim=1024`), 2 (`n_layers=4,
-    dim=128`), 4 (`n_layers=2, dim=1024`, the default here) and latent diffusion (`n_layers=4, dim=1024`).
+    dim=128`), 4 (`n_layers=2, dim=1024`, the default here) and latent diffusion (`n_layers=4, dim=1024`). A file tells
+    its size.
 
     Args:
         backbone: Name in `CLIP_BACKBONES`.
@@ -58,6 +59,7 @@ class Rine(ClipFeatures):
         licence="Apache-2.0",
     )
     tiny: ClassVar[Mapping[str, Any]] = {"backbone": "test_clip_vit", "dim": 16, "backbone_weights": None}
+    embedding_into = "head.head"
     official_clip = "clip."
 
     def __init__(
@@ -75,6 +77,15 @@ class Rine(ClipFeatures):
         spec = clip_spec(backbone)
         super().__init__(spec, RineHead(spec.depth, spec.width, n_layers, dim, dropout), backbone_weights)
         self.preprocess = Preprocess((CenterCrop(spec.image_px, spec.image_px),))
+
+    @classmethod
+    def settings_from(cls, state: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """Return the size of the head in one of the four released files."""
+        alpha = state.get("alpha")
+        if alpha is None or alpha.ndim != 3:
+            return {}
+        n_layers = sum(name.startswith("proj1.") and name.endswith(".weight") for name in state)
+        return {"n_layers": max(n_layers, 1), "dim": alpha.shape[2]}
 
     @torch.no_grad()
     def features(self, image_BCHW: Tensor) -> Tensor:

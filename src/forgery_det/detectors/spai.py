@@ -122,7 +122,7 @@ class SPAI(Detector):
         self.cls_head = _Head(n_features, head_ratio * n_features)
         self.mfvit.vit.requires_grad_(False)
         if backbone_weights is not None:
-            state = read_weights(Path(backbone_weights))
+            state = read_weights(backbone_weights)
             state = without_prefix(state, "encoder.") or state
             load_strict(self.mfvit.vit, _used(state), str(backbone_weights))
 

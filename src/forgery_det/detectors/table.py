@@ -1,20 +1,16 @@
-"""What a table of detectors says: the card, the number of parameters, and the time an image takes on this machine.
+"""What a table of detectors says: the card, the number of parameters, and what an image costs on this machine.
 
 Parameters are counted on torch's meta device, which has shapes and no memory, so that the largest networks cost
-nothing. Times are measured with random weights: they depend on the architecture alone.
+nothing. Times and memory are measured elsewhere (`costs`) and given.
 """
 
 from __future__ import annotations
 
-import inspect
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
-from forgery_det.detectors.base import Detector, DetectorCard
+from forgery_det.detectors.base import DetectorCard
+from forgery_det.detectors.costs import Cost, published_size
 from forgery_det.detectors.registry import DETECTORS
 
 _HEADINGS = ("name", "paper", "year", "backbone", "input", "M values", "M learn", "official weights", "licence")
@@ -28,75 +24,81 @@ class DetectorRow:
         card: What the detector says of itself.
         n_parameters: All parameters.
         n_learning: Parameters that a training moves.
-        time_ms: Milliseconds from decoded image to logit, None when it was not measured.
+        cost: Time and memory of an image on this machine, None when they were not measured.
     """
 
     card: DetectorCard
     n_parameters: int
     n_learning: int
-    time_ms: float | None = None
+    cost: Cost | None = None
 
 
-def detector_rows(names: Sequence[str] | None = None, measure: bool = False) -> Iterator[DetectorRow]:
+def detector_rows(names: Sequence[str] | None = None, costs: Mapping[str, Cost] | None = None) -> Iterator[DetectorRow]:
     """Yield a row for each detector.
 
     Args:
         names: Registry names; None for all.
-        measure: Build each at full size and time it: gigabytes of memory and minutes for all of them.
+        costs: What was measured, by name.
     """
     for name in names or DETECTORS.names():
-        detector = _build(name, "meta")
+        detector = published_size(name, "meta")
         sizes = [(parameter.numel(), parameter.requires_grad) for parameter in detector.parameters()]
-        time_ms = _time_ms(_build(name, "cpu")) if measure else None
-        yield DetectorRow(
-            detector.card, sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns), time_ms
-        )
+        n_learning = sum(size for size, learns in sizes if learns)
+        yield DetectorRow(detector.card, sum(size for size, _ in sizes), n_learning, (costs or {}).get(name))
 
 
 def markdown_table(rows: Sequence[DetectorRow]) -> str:
-    """Return the rows as a Markdown table, with the times where they were measured."""
-    timed = any(row.time_ms is not None for row in rows)
-    headings = (*_HEADINGS, "ms an image") if timed else _HEADINGS
-    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
-    for row in rows:
-        card = row.card
-        cells = [f"`{card.name}`", card.paper, str(card.year), card.backbone, card.input]
-        cells += [
-            _millions(row.n_parameters),
-            _millions(row.n_learning),
-            card.official_weights or "-",
-            card.licence or "-",
-        ]
-        if timed:
-            cells.append("" if row.time_ms is None else f"{row.time_ms:.0f}")
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines)
+    """Return the rows as a Markdown table, without what an image costs."""
+    return _markdown(
+        _HEADINGS,
+        [
+            (
+                f"`{row.card.name}`",
+                *(row.card.paper, str(row.card.year), row.card.backbone, row.card.input),
+                *(millions(row.n_parameters), millions(row.n_learning)),
+                *(row.card.official_weights or "-", row.card.licence or "-"),
+            )
+            for row in rows
+        ],
+    )
 
 
-def _build(name: str, device: str) -> Detector:
-    detector_class = DETECTORS.get(name)
-    # No download: neither shapes nor times depend on the values of weights.
-    settings = {"backbone_weights": None} if "backbone_weights" in inspect.signature(detector_class).parameters else {}
-    try:
-        with torch.device(device):
-            detector: Detector = detector_class(**settings)
-    except RuntimeError:
-        # A constructor that looks at values cannot run on the meta device; those detectors are small.
-        detector = detector_class(**settings)
-    return detector
+def cost_table(rows: Sequence[DetectorRow]) -> str:
+    """Return what an image costs as a Markdown table, of the rows where it was measured.
+
+    Example:
+        >>> card = DetectorCard("x", "Someone, 2020", 2020, "what it looks at")
+        >>> print(cost_table([DetectorRow(card, 2_000_000, 5, Cost(12.34, 30_000_000))]))
+        | name | M values | ms an image | MB |
+        |---|---|---|---|
+        | `x` | 2.0 | 12 | 30 |
+    """
+    return _markdown(
+        ("name", "M values", "ms an image", "MB"),
+        [
+            (f"`{row.card.name}`", millions(row.n_parameters), f"{row.cost.time_ms:.0f}", megabytes(row.cost))
+            for row in rows
+            if row.cost is not None
+        ],
+    )
 
 
-def _time_ms(detector: Detector, n_runs: int = 3) -> float:
-    """Return the median time of one image of 512 x 512 px, after one run to warm up."""
-    image_HWC = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
-    detector.logit(image_HWC)
-    times = []
-    for _ in range(n_runs):
-        started = time.perf_counter()
-        detector.logit(image_HWC)
-        times.append(1000 * (time.perf_counter() - started))
-    return float(np.median(times))
+def millions(count: int) -> str:
+    """Return a count in millions, one decimal, more where it is small.
 
-
-def _millions(count: int) -> str:
+    Example:
+        >>> millions(23_510_081), millions(513), millions(0)
+        ('23.5', '0.0005', '0')
+    """
     return f"{count / 1e6:.1f}" if count >= 50_000 else f"{count / 1e6:.4f}".rstrip("0").rstrip(".")
+
+
+def megabytes(cost: Cost) -> str:
+    """Return the peak memory in megabytes, without a unit."""
+    return f"{cost.peak_bytes / 1e6:.0f}"
+
+
+def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}"]
+    lines += [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |" for cells in rows]
+    return "\n".join(lines)

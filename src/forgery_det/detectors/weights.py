@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from forgery_det.core.errors import WeightsError
+from forgery_det.detectors.hub import local_file
 
 NESTS = ("state_dict", "model_state_dict", "model", "net", "netC", "module", "params")
 """Keys under which released files keep their state dict, in the order in which they are looked for."""
@@ -36,19 +38,31 @@ _CONVERT = (
     "`safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in state.items()}, 'new.safetensors')`."
 )
 
+_TORCHSCRIPT = (
+    "Expected a file of tensors and plain values, got a TorchScript archive, which holds code, as OpenAI's own files "
+    "of CLIP do ({path}). To convert it: in a throw-away container without network or secrets, run "
+    "`state = torch.jit.load(PATH, map_location='cpu').state_dict()`, and write it with "
+    "`safetensors.torch.save_file({{name: tensor.contiguous() for name, tensor in state.items()}}, 'new.safetensors')`."
+)
 
-def read_file(path: Path) -> Any:
+
+def read_file(source: str | Path) -> Any:
     """Return what a weights file holds, on the CPU: safetensors, or a torch file read with `weights_only=True`.
 
+    Args:
+        source: A path, or an address `hf://owner/name[@revision]/path/of/file`, which is fetched first.
+
     Raises:
-        WeightsError: There is no such file, it is damaged, or it needs arbitrary unpickling.
+        WeightsError: There is no such file, it cannot be fetched, it is damaged, or it needs arbitrary unpickling.
     """
-    path = Path(path)
+    path = local_file(source)
     if not path.is_file():
         raise WeightsError(f"Expected a weights file, got {'a folder' if path.is_dir() else 'nothing'} at {path}.")
     try:
         if _is_safetensors(path):
             return load_file(path)
+        if _is_torchscript(path):
+            raise WeightsError(_TORCHSCRIPT.format(path=path))
         with warnings.catch_warnings():
             # About pickles that torch did not write; those that cannot be read are errors below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
@@ -62,13 +76,16 @@ def read_file(path: Path) -> Any:
         raise WeightsError(_damaged(path, f"{type(error).__name__}: {error}".splitlines()[0])) from error
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(source: str | Path) -> dict[str, Tensor]:
     """Return the state dict in a weights file: nests (`NESTS`) and wrappers' prefixes (`WRAPPERS`) taken off.
+
+    Args:
+        source: A path or an `hf://` address.
 
     Raises:
         WeightsError: As `read_file`; or the file holds no state dict.
     """
-    return unwrap(read_file(path), str(path))
+    return unwrap(read_file(source), str(source))
 
 
 def unwrap(value: Any, where: str) -> dict[str, Tensor]:
@@ -164,6 +181,13 @@ def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(9)
     return head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _refusal(path: Path) -> str:

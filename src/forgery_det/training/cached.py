@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
@@ -47,12 +48,23 @@ class FeatureDataModule(LightningDataModule):
         detector: Whose features; its feature scaling is fitted on `train` here, before the first step.
         folder: Where features are kept.
         progress: Told while features are computed.
+        whole_splits: Compute the features of excluded generators too. They are not used, but trainings that exclude
+            other generators then read the same files.
+        device: Where features are computed; None leaves the detector where it is.
     """
 
     def __init__(
-        self, data: ManifestDataModule, detector: FrozenFeatures, folder: Path, progress: ProgressSink = silent
+        self,
+        data: ManifestDataModule,
+        detector: FrozenFeatures,
+        folder: Path,
+        progress: ProgressSink = silent,
+        *,
+        whole_splits: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         super().__init__()
+        self.whole_splits, self.device = whole_splits, device
         self.data, self.detector, self.folder, self.progress = data, detector, folder, progress
         self.tables: dict[str, FeatureTable] = {}
 
@@ -72,15 +84,19 @@ class FeatureDataModule(LightningDataModule):
         self.detector.fit_feature_scaling(self._features("train").feature)
 
     def _features(self, split: str) -> FeatureTable:
-        return compute_features(
+        wanted = self.data.split(split)
+        everything = self.data.manifest.subset(pl.col("split") == split)
+        table = compute_features(
             self.detector,
-            self.data.split(split),
+            everything if self.whole_splits else wanted,
             self.folder,
             batch_size=self.data.batch_size,
             num_workers=self.data.num_workers,
+            device=self.device,
             stage=f"features of {split}",
             progress=self.progress,
         )
+        return table.only(frozenset(wanted.frame["image_id"])) if self.whole_splits else table
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return batches of features in the order in which the images would have come."""

@@ -55,6 +55,16 @@ class FeatureTable:
     image_id: tuple[str, ...]
     bad: tuple[BadFile, ...]
 
+    def only(self, wanted: frozenset[str]) -> FeatureTable:
+        """Return the rows and bad files whose `image_id` is wanted, in order."""
+        rows = [row for row, image_id in enumerate(self.image_id) if image_id in wanted]
+        return FeatureTable(
+            self.feature[rows],
+            self.label_N[rows],
+            tuple(self.image_id[row] for row in rows),
+            tuple(file for file in self.bad if file.image_id in wanted),
+        )
+
 
 def compute_features(
     detector: FrozenFeatures,

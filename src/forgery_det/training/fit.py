@@ -2,7 +2,8 @@
 
 A run folder gets `checkpoints/best.ckpt` (lowest validation loss), `checkpoints/last.ckpt` (to resume from), `logs/`
 (CSV), `config.yaml` (give it back with `--config` to repeat the run) and, when all is done, `fit.json`. After
-training, the best checkpoint is calibrated on `val` (temperature and operating points); nothing here reads `test`.
+training, the best checkpoint is calibrated on `val` (temperature and operating points); nothing here reads `test`. A
+detector in which nothing learns is scaled and calibrated on `val`, and that is all.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint
@@ -26,16 +28,16 @@ from forgery_det.core.progress import ProgressSink, silent
 from forgery_det.core.runs import RunRecord
 from forgery_det.core.types import GENERATED, REAL
 from forgery_det.data.datamodule import ManifestDataModule
-from forgery_det.detectors.base import FrozenFeatures
+from forgery_det.detectors.base import Detector, FrozenFeatures
+from forgery_det.detectors.ensemble import Ensemble
 from forgery_det.training.cached import FeatureDataModule
 from forgery_det.training.calibrate import calibrate
 from forgery_det.training.callbacks import EpochProgress, ResumableEarlyStopping
 from forgery_det.training.module import DetectorModule
+from forgery_det.training.paths import BEST, CHECKPOINTS, CONFIG_NAME, FIT_RECORD, LAST, best_checkpoint
 from forgery_det.training.quiet import quiet_lightning
+from forgery_det.training.weigh import scaled_on_val
 from forgery_det.transforms.preprocess import Preprocess
-
-FIT_RECORD, CONFIG_NAME = "fit.json", "config.yaml"
-CHECKPOINTS, BEST, LAST = "checkpoints", "best", "last"
 
 _DEFAULTS = {
     "max_epochs": 50,
@@ -55,12 +57,15 @@ class FitSettings:
         patience: Epochs without a lower validation loss before training stops.
         ema_decay: Decay of an exponential moving average of the weights, which is then validated and kept; None: off.
         cache_features: Compute frozen features once. Only for detectors with a frozen backbone, without augmentation.
+        features: Folder of frozen features that several runs share, which differ in `data.exclude_generators` only:
+            those of the excluded images are computed as well. None: `features` in the run folder.
     """
 
     out: Path
     patience: int = 10
     ema_decay: float | None = None
     cache_features: bool = True
+    features: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,12 @@ class FitResult:
     Args:
         run: Run folder.
         checkpoint: The best checkpoint, calibrated.
+        note: What a user must know of this training; empty when it went the usual way.
     """
 
     run: Path
     checkpoint: Path
+    note: str = ""
 
 
 class FitCLI(LightningCLI):
@@ -124,32 +131,68 @@ def fit(arguments: Sequence[str], progress: ProgressSink = silent) -> FitResult:
 def _fit(cli: FitCLI, progress: ProgressSink) -> FitResult:
     started = time.monotonic()
     settings: FitSettings = cli.config_init.run
-    checkpoints = settings.out / CHECKPOINTS
-    result = FitResult(settings.out, checkpoints / f"{BEST}.ckpt")
+    result = FitResult(settings.out, best_checkpoint(settings.out), _note(cli.model.detector))
     config = yaml.safe_load(cli.parser.dump(cli.config, skip_link_targets=True, skip_none=False))
     if _is_finished(settings.out, config):
         return result
     write_text(settings.out / CONFIG_NAME, yaml.safe_dump(config, sort_keys=True))
     images: ManifestDataModule = cli.datamodule
-    data = _fed_by(cli.model, images, settings, progress)
-    cli.model.training_summary = _summary(images)
-    last = checkpoints / f"{LAST}.ckpt"
-    cli.trainer.fit(cli.model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-    calibration = calibrate(result.checkpoint, data)
+    learns = bool(cli.model.detector.trainable_parameters())
+    facts = _train(cli, images, result, progress) if learns else _scale(cli, images, result, progress)
     RunRecord(
         command="fit",
         config=config,
         seed=config["seed_everything"],
         manifest_hash=images.manifest.digest(),
         durations_s={"fit": round(time.monotonic() - started, 1)},
-        facts={
-            **calibration,
-            "epochs": cli.trainer.current_epoch,
-            "best_val_loss": _best_loss(cli.trainer),
-            "bad_files": [file._asdict() for file in data.bad_files],
-        },
+        facts=facts,
     ).write(settings.out, FIT_RECORD)
     return result
+
+
+def _train(cli: FitCLI, images: ManifestDataModule, result: FitResult, progress: ProgressSink) -> dict[str, Any]:
+    """Train, calibrate, and return the facts of the run record."""
+    device = cli.trainer.strategy.root_device
+    data = _fed_by(cli.model, images, cli.config_init.run, device, progress)
+    cli.model.training_summary = _summary(images, ("train", "val"))
+    last = result.run / CHECKPOINTS / f"{LAST}.ckpt"
+    cli.trainer.fit(cli.model, datamodule=data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    return {
+        **calibrate(result.checkpoint, data, device).facts(),
+        "epochs": cli.trainer.current_epoch,
+        "best_val_loss": _best_loss(cli.trainer),
+        "bad_files": [file._asdict() for file in data.bad_files],
+    }
+
+
+def _scale(cli: FitCLI, images: ManifestDataModule, result: FitResult, progress: ProgressSink) -> dict[str, Any]:
+    """Scale and calibrate a detector in which nothing learns, and return the facts of the run record."""
+    detector: Detector = cli.model.detector
+    if isinstance(detector, Ensemble):
+        raise ConfigError(
+            "Expected a detector to train, got ensemble, whose members are trained on their own. Train each, then "
+            "weigh them: `forgery-det ensemble CHECKPOINT CHECKPOINT --dataset DATASET --out RUN`."
+        )
+    fitted = scaled_on_val(
+        detector,
+        images.split("val"),
+        result.checkpoint,
+        batch_size=images.batch_size,
+        num_workers=images.num_workers,
+        device=cli.trainer.strategy.root_device,
+        training=_summary(images, ("val",)),
+        progress=progress,
+    )
+    return {**fitted, "epochs": 0}
+
+
+def _note(detector: Detector) -> str:
+    if detector.trainable_parameters():
+        return ""
+    return (
+        f"Nothing in {detector.card.name} learns: its logit was scaled and calibrated on val, and the "
+        "checkpoint holds it as an ensemble of one."
+    )
 
 
 def _preprocess_of(module: DetectorModule) -> Preprocess:
@@ -157,21 +200,30 @@ def _preprocess_of(module: DetectorModule) -> Preprocess:
 
 
 def _callbacks(settings: FitSettings, progress: ProgressSink) -> list[Callback]:
-    keep = ModelCheckpoint(
-        settings.out / CHECKPOINTS, BEST, monitor="val/loss", mode="min", save_last=True, enable_version_counter=False
+    best = ModelCheckpoint(
+        settings.out / CHECKPOINTS, BEST, monitor="val/loss", mode="min", enable_version_counter=False
     )
+    # Not `save_last` of the one above: that is written only when the best is, and a resumed run would train the epochs
+    # since then again. After it, so that what is resumed knows the best so far.
+    last = ModelCheckpoint(settings.out / CHECKPOINTS, LAST, enable_version_counter=False)
     stop = ResumableEarlyStopping(monitor="val/loss", mode="min", patience=settings.patience)
     average = [] if settings.ema_decay is None else [EMAWeightAveraging(decay=settings.ema_decay)]
-    return [*average, stop, EpochProgress(progress), keep]
+    return [*average, stop, EpochProgress(progress), best, last]
 
 
 def _fed_by(
-    module: DetectorModule, images: ManifestDataModule, settings: FitSettings, progress: ProgressSink
+    module: DetectorModule,
+    images: ManifestDataModule,
+    settings: FitSettings,
+    device: torch.device,
+    progress: ProgressSink,
 ) -> ManifestDataModule | FeatureDataModule:
     """Return what feeds the training: images, or the features of a frozen backbone computed once."""
     if not isinstance(module.detector, FrozenFeatures):
         return images
-    features = FeatureDataModule(images, module.detector, settings.out / "features", progress)
+    folder = settings.features or settings.out / "features"
+    shared = settings.features is not None
+    features = FeatureDataModule(images, module.detector, folder, progress, whole_splits=shared, device=device)
     if settings.cache_features and images.augment is None:
         return features
     # The head's scaling comes from the plain features of `train` however the head is fed.
@@ -179,23 +231,24 @@ def _fed_by(
     return images
 
 
-def _summary(images: ManifestDataModule) -> dict[str, Any]:
-    """Return what a checkpoint remembers of its training data, without the excluded generators."""
-    train, val = images.split("train").frame, images.split("val").frame
-    seen = pl.concat([train, val])
+def _summary(images: ManifestDataModule, splits: Sequence[str]) -> dict[str, Any]:
+    """Return what a checkpoint remembers of the splits it was made with, without the excluded generators."""
+    frames = {name: images.split(name).frame for name in splits}
+    seen, val = pl.concat(frames.values()), frames["val"]
     return {
-        "dataset": images.dataset.resolve().name,
+        "dataset": images.manifest.name,
         "manifest_hash": images.manifest.digest(),
         "generators": sorted(seen.filter(pl.col("label") == GENERATED)["generator"].unique().to_list()),
-        "n_train": train.height,
+        "n_train": frames["train"].height if "train" in frames else 0,
         "n_val": val.height,
         "n_val_real": val.filter(pl.col("label") == REAL).height,
     }
 
 
 def _best_loss(trainer: Trainer) -> float | None:
-    (keeper,) = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    return None if keeper.best_model_score is None else float(keeper.best_model_score)
+    scores = [one.best_model_score for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+    known = [float(score) for score in scores if score is not None]
+    return known[0] if known else None
 
 
 def _is_finished(out: Path, config: Mapping[str, Any]) -> bool:

@@ -12,12 +12,20 @@ from torchvision.models import vgg16
 from forgery_det.core.errors import ConfigError, WeightsError
 from forgery_det.detectors import create_detector
 from forgery_det.detectors._lpips import LPIPS, load_lpips
-from forgery_det.detectors.aeroblade import Aeroblade
+from forgery_det.detectors.aeroblade import STABLE_DIFFUSION, Aeroblade
 
 pytest.importorskip("diffusers", reason="the extra `generate` is not installed")
 
 TINY = dict(Aeroblade.tiny)
 WIDTHS = (4, 4, 8, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def fixed_weights():
+    # Random networks this narrow can be dead: every distance is then 0.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
 
 
 def image(n: int = 2, height: int = 48, width: int = 48) -> torch.Tensor:
@@ -76,7 +84,7 @@ def test_the_reconstruction_is_the_sampled_latent_decoded_and_truncated():
         latent = posterior.sample(generator=torch.Generator().manual_seed(7))
         decoded = (vae.decode(latent).sample / 2 + 0.5).clamp(0, 1)[0]
     expected = np.floor(decoded.numpy() * np.float32(255)).astype(np.uint8)
-    ours = aeroblade.reconstruction(image())
+    ours = aeroblade.reconstruction(image(1))  # a batch of one: another size may round a value to the next step
     np.testing.assert_array_equal(np.rint(ours[0].numpy() * 255).astype(np.uint8), expected)
     other = create_detector("aeroblade", **TINY | {"seed": 8})
     other.load_state_dict(aeroblade.state_dict())
@@ -109,6 +117,34 @@ def test_published_parts_are_loaded(tmp_path):
         create_detector("aeroblade", **TINY, backbone_weights=parts | {"autoencoders": ["a", "b"]})
     with pytest.raises(ConfigError, match=r"Expected `backbone_weights` of aeroblade to be a dictionary"):
         create_detector("aeroblade", **TINY, backbone_weights=str(tmp_path))
+
+
+def test_a_file_tells_the_shape_of_its_autoencoders(tmp_path):
+    one = {"block_out_channels": (8, 16, 16), "layers_per_block": 1, "latent_channels": 3, "norm_num_groups": 2}
+    two = {"block_out_channels": (8, 8), "layers_per_block": 2, "latent_channels": 4, "norm_num_groups": 2}
+    widths = {"vgg_widths": (4, 4, 8, 8, 8)}
+    for shapes in ((one,), (one, two | {"use_quant_conv": False, "use_post_quant_conv": False})):
+        detector = create_detector("aeroblade", autoencoders=shapes, **widths)
+        state = detector.state_dict()
+        if len(shapes) == 1:
+            state = {key.replace("vae.0.", "vae."): value for key, value in state.items()}
+        torch.save(state, tmp_path / "x.pth")
+        loaded = create_detector("aeroblade", weights=tmp_path / "x.pth", **widths)
+        assert loaded.arguments["autoencoders"] == shapes
+        torch.testing.assert_close(loaded.state_dict(), detector.state_dict(), rtol=0, atol=0)
+
+
+def test_the_published_autoencoder_is_told_by_its_shapes():
+    with torch.device("meta"):
+        state = Aeroblade(backbone_weights=None).state_dict()
+    assert Aeroblade.settings_from(state)["autoencoders"] == (STABLE_DIFFUSION,)
+
+
+def test_what_a_caller_says_of_the_autoencoder_counts(tmp_path):
+    shape = {"block_out_channels": (8, 8), "layers_per_block": 1, "latent_channels": 2, "norm_num_groups": 4}
+    settings = {"autoencoders": (shape,), "vgg_widths": (4, 4, 8, 8, 8)}
+    torch.save(create_detector("aeroblade", **settings).state_dict(), tmp_path / "x.pth")
+    assert create_detector("aeroblade", weights=tmp_path / "x.pth", **settings).arguments["autoencoders"] == (shape,)
 
 
 def test_wrong_settings_are_refused():

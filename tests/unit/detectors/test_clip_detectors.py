@@ -149,6 +149,61 @@ def test_the_three_files_of_co_spy_load_together(tmp_path, image_BCHW):
         torch.testing.assert_close(target(image_BCHW), source(image_BCHW), rtol=0, atol=0)
 
 
+def test_co_spy_without_its_image_encoder_goes_on_a_given_one(tmp_path, image_BCHW):
+    clip = save(tmp_path / "clip.pt", openai_state())
+    torch.manual_seed(0)
+    source = tiny("co_spy", backbone_weights=str(clip))
+    learnt = {key: value for key, value in source.state_dict().items() if not key.startswith("clip.")}
+    settings = dict(DETECTORS.get("co_spy").tiny) | {"backbone_weights": str(clip)}
+    loaded = create_detector("co_spy", weights=save(tmp_path / "x.pth", learnt), **settings)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(image_BCHW), source(image_BCHW), rtol=0, atol=0)
+    learnt.pop("fusion.bias")
+    with pytest.raises(WeightsError, match=r"missing: fusion\.bias"):
+        create_detector("co_spy", weights=save(tmp_path / "x.pth", learnt), **settings)
+
+
+@pytest.mark.parametrize("size", [{"n_layers": 3, "dim": 8}, {"n_layers": 1, "dim": 24}])
+def test_a_released_head_of_rine_tells_its_size(size, tmp_path):
+    path = save(tmp_path / "x.pth", tiny("rine", **size).head.state_dict())
+    loaded = create_detector("rine", weights=path, backbone="test_clip_vit", backbone_weights=None)
+    assert {key: loaded.arguments[key] for key in size} == size
+
+
+def meta_state(module):
+    """The state dict of a module on the meta device, as empty tensors of the same shapes that take no memory."""
+    return {key: torch.zeros(()).expand(value.shape) for key, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("backbone", ["convnext_base", "clip_vit_l14"])
+def test_a_file_of_drct_tells_its_backbone(backbone):
+    detector_class = DETECTORS.get("drct")
+    with torch.device("meta"):
+        detector = detector_class(backbone=backbone, backbone_weights=None)
+    state = meta_state(detector)
+    ours, theirs = "clip.trunk.patch_embed.proj.weight", "model.visual.conv1.weight"
+    state = {key.replace(ours, theirs): value for key, value in state.items()}
+    assert detector_class.settings_from(state) == {"backbone": backbone}
+    assert detector_class.settings_from({"fc.weight": torch.zeros(2, 1024)}) == {}
+
+
+def test_the_smaller_file_of_community_forensics_brings_its_geometry(tmp_path):
+    detector_class = DETECTORS.get("community_forensics")
+    with torch.device("meta"):
+        large = detector_class(backbone_weights=None)
+        small = detector_class(
+            backbone="vit_small_patch16_224.augreg_in21k_ft_in1k",
+            image_size_px=224,
+            resize_px=256,
+            backbone_weights=None,
+        )
+    assert detector_class.settings_from(meta_state(large)) == {}
+    told = detector_class.settings_from(meta_state(small))
+    assert (told["image_size_px"], told["resize_px"]) == (224, 256)
+    with torch.device("meta"):
+        assert detector_class(**told, backbone_weights=None).preprocess == small.preprocess
+
+
 def test_patches_are_shuffled_by_the_stated_permutation():
     order_N = torch.from_numpy(np.random.default_rng(3).permutation(6))
     image_BCHW = torch.randn(2, 3, 8, 12)
@@ -228,6 +283,9 @@ def test_fatformer_starts_from_a_file_with_both_encoders(tmp_path):
         "ln_final.weight": torch.randn(width),
         "ln_final.bias": torch.randn(width),
         "logit_scale": torch.tensor(3.0),
+        "input_resolution": torch.tensor(56),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
     }
     path = save(tmp_path / "clip.pt", visual | text)
     detector = tiny("fatformer", backbone_weights=str(path))

@@ -14,7 +14,14 @@ from forgery_det.core.errors import ConfigError, WeightsError
 from forgery_det.detectors._clip_vit import ClipTower, clip_spec, fill_backbone
 
 SPEC = clip_spec("test_clip_vit")
-TEXT = ("positional_embedding", "text_projection", "logit_scale", "token_embedding.weight", "ln_final.bias")
+TEXT = (
+    "positional_embedding",
+    "text_projection",
+    "logit_scale",
+    "token_embedding.weight",
+    "ln_final.bias",
+    "vocab_size",
+)
 
 
 def openai_state(seed: int = 0) -> dict[str, Tensor]:
@@ -47,7 +54,7 @@ def openai_state(seed: int = 0) -> dict[str, Tensor]:
         }
     state |= {f"{norm}.weight": 1 + draw(width) for norm in norms}
     state |= {f"{norm}.bias": draw(width) for norm in norms}
-    text = {name: draw(2, 2) for name in TEXT} | {"transformer.resblocks.0.attn.in_proj_bias": draw(2)}
+    text = {name: draw(2, 2) for name in (*TEXT, "vocab_size")} | {"transformer.resblocks.0.attn.in_proj_bias": draw(2)}
     return {f"visual.{name}": tensor for name, tensor in state.items()} | text
 
 
@@ -116,7 +123,7 @@ def make_image() -> Tensor:
     return torch.randn(2, 3, SPEC.image_px, SPEC.image_px, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("scheme", ["openai", "module", "hugging_face", "timm"])
+@pytest.mark.parametrize("scheme", ["openai", "module", "part", "hugging_face", "hugging_part", "timm"])
 def test_every_naming_scheme_gives_the_plain_numbers(scheme, image_BCHW, tmp_path):
     openai = openai_state()
     tower = ClipTower(SPEC)
@@ -126,7 +133,10 @@ def test_every_naming_scheme_gives_the_plain_numbers(scheme, image_BCHW, tmp_pat
     files = {
         "openai": openai,
         "module": {"state_dict": {f"module.{name}": tensor for name, tensor in openai.items()}},
+        # Cut out of the state dict of an authors' module, whose names they keep.
+        "part": {f"model.{name}": tensor for name, tensor in openai.items()},
         "hugging_face": hugging_face_state(openai),
+        "hugging_part": {f"sem.clip.{name}": tensor for name, tensor in hugging_face_state(openai).items()},
         "timm": timm | {"head.bias": torch.zeros(SPEC.embedding)},
     }
     torch.save(files[scheme], tmp_path / "weights.pt")
@@ -156,6 +166,18 @@ def test_a_tower_without_projection_leaves_it_out(image_BCHW, tmp_path):
         fill_backbone(tower, tmp_path / "weights.pt")
     with torch.no_grad():
         torch.testing.assert_close(towers[1](image_BCHW), towers[0].class_token(image_BCHW))
+
+
+def test_hugging_faces_image_encoder_alone_needs_no_outer_name(image_BCHW, tmp_path):
+    openai = openai_state()
+    state = hugging_face_state(openai)
+    alone = {k.replace("vision_model.", "backbone."): v for k, v in state.items() if k.startswith("vision_model.")}
+    towers = [ClipTower(SPEC, projected=False).eval() for _ in range(2)]
+    for tower, content in zip(towers, (openai, alone), strict=True):
+        torch.save(content, tmp_path / "weights.pt")
+        fill_backbone(tower, tmp_path / "weights.pt")
+    with torch.no_grad():
+        torch.testing.assert_close(towers[1](image_BCHW), towers[0](image_BCHW), rtol=0, atol=0)
 
 
 def test_unknown_keys_are_refused(tmp_path):

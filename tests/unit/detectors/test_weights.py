@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 from collections import OrderedDict
 from pathlib import Path
 
@@ -81,6 +82,15 @@ def test_the_refusal_names_what_the_file_asked_for(tmp_path):
     torch.save({"model": STATE, "opt": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"import Python objects \(argparse\.Namespace\)"):
         read_weights(tmp_path / "x.pth")
+
+
+def test_an_archive_of_code_is_refused_with_the_way_to_convert_it(tmp_path):
+    # torch.jit.save warns that it is deprecated; the published files of CLIP are what it writes.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(3, 2)), tmp_path / "x.pt")
+    with pytest.raises(WeightsError, match=r"TorchScript archive(.|\n)*torch\.jit\.load\(PATH(.|\n)*save_file\({name"):
+        read_weights(tmp_path / "x.pt")
 
 
 def damaged_files(folder: Path) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from forgery_det.core.artefacts import sha256_bytes, write_bytes
 from forgery_det.core.image_io import encode_image
 from forgery_det.core.manifest import Manifest
+from forgery_det.training import fit
 from synth.images import checkered_image, smooth_image
 
 
@@ -47,22 +49,39 @@ def learnable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def training_words(
+    root: Path, dataset: Path, out: str = "run", epochs: int = 3, detector: str = "frozen_probe", **options: object
+) -> list[str]:
+    """The arguments of a training that takes a second: a random tiny backbone, 64 px."""
+    settings = {"backbone": "test_resnet", "backbone_weights": None, "image_size_px": 64}
+    pairs = {
+        "run.out": root / out,
+        "data.dataset": dataset,
+        "data.batch_size": 8,
+        "model.detector": detector,
+        "model.detector_args": str(settings).replace("None", "null").replace("'", '"'),
+        "model.optimizer.lr": 0.05,
+        "trainer.max_epochs": epochs,
+        "trainer.accelerator": "cpu",
+    } | {name.replace("__", "."): value for name, value in options.items()}
+    return [word for name, value in pairs.items() for word in (f"--{name}", str(value))]
+
+
 @pytest.fixture
 def words(learnable: Path, tmp_path: Path) -> Callable[..., list[str]]:
-    """Return the arguments of a training that takes a second: a random tiny backbone, 64 px."""
+    """`training_words` of the small dataset, in the test's folder."""
+    return partial(training_words, tmp_path, learnable)
 
-    def make(out: str = "run", epochs: int = 3, detector: str = "frozen_probe", **options: object) -> list[str]:
-        settings = {"backbone": "test_resnet", "backbone_weights": None, "image_size_px": 64}
-        pairs = {
-            "run.out": tmp_path / out,
-            "data.dataset": learnable,
-            "data.batch_size": 8,
-            "model.detector": detector,
-            "model.detector_args": str(settings).replace("None", "null").replace("'", '"'),
-            "model.optimizer.lr": 0.05,
-            "trainer.max_epochs": epochs,
-            "trainer.accelerator": "cpu",
-        } | {name.replace("__", "."): value for name, value in options.items()}
-        return [word for name, value in pairs.items() for word in (f"--{name}", str(value))]
 
-    return make
+RIGID = '{"backbone": "test_resnet", "backbone_weights": null, "image_size_px": 32}'
+
+
+@pytest.fixture(scope="session")
+def members(learnable: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Checkpoints of a head on features, a network that was tuned, and a detector with nothing to learn."""
+    words = partial(training_words, tmp_path_factory.mktemp("members"), learnable)
+    return [
+        fit(words("probe", epochs=8)).checkpoint,
+        fit(words("classifier", epochs=2, detector="timm_classifier", model__optimizer__lr=0.002)).checkpoint,
+        fit(words("rigid", detector="rigid", model__detector_args=RIGID)).checkpoint,
+    ]

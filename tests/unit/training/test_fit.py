@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 import torch
 
-from forgery_det.core.errors import ConfigError
+from forgery_det.core.errors import ConfigError, UnknownNameError
 from forgery_det.core.manifest import Manifest
 from forgery_det.core.progress import Progress
 from forgery_det.data.batches import iterate_batches
@@ -169,3 +170,78 @@ def test_excluded_generators_are_not_called_seen(learnable: Path, tmp_path: Path
     other.write()
     result = fit(words("without", epochs=1, data__dataset=other.root, data__exclude_generators="[grid-2]"))
     assert load_checkpoint(result.checkpoint).facts.training["generators"] == ["grid-1"]
+
+
+class CutError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+def cut_at(epoch: int) -> Callable[[Progress], None]:
+    def sink(progress: Progress) -> None:
+        if progress.stage == "train" and progress.done == epoch:
+            raise CutError
+
+    return sink
+
+
+OPTIONS: dict[str, dict[str, object]] = {
+    "average": {"run__ema_decay": 0.8, "trainer__accumulate_grad_batches": 2},
+    "without gain": {"model__optimizer__lr": 1e-12, "run__patience": 9},
+    "bfloat16": {"trainer__precision": "bf16-mixed", "run__cache_features": "false"},
+    "contrast on features": {
+        "detector": "rine",
+        "model__detector_args": '{"backbone": "test_clip_vit", "dim": 16, "backbone_weights": null}',
+        "model__loss": "bce_contrastive",
+        "model__loss_args": '{"weight": 0.1}',
+    },
+    "orthogonal in bfloat16": {
+        "detector": "effort",
+        "model__detector_args": '{"backbone": "test_clip_vit", "backbone_weights": null}',
+        "model__loss": "bce_orthogonal",
+        "trainer__precision": "bf16-mixed",
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(value, id=key, marks=[pytest.mark.slow] * ("bfloat16" in key)) for key, value in OPTIONS.items()],
+)
+def test_a_training_with_any_option_resumes_to_the_same_weights(words: Words, options: dict[str, object]) -> None:
+    options = {"epochs": 4, "model__optimizer__lr": 0.01, **options}
+    whole = fit(words("whole", **options))
+    with pytest.raises(CutError):
+        fit(words("cut", **options), cut_at(3))
+    seen: list[Progress] = []
+    resumed = fit(words("cut", **options), seen.append)
+    assert [p.done for p in seen if p.stage == "train"] == [3, 4], "the finished epochs must not be trained again"
+    assert same(weights(resumed.checkpoint), weights(whole.checkpoint))
+    facts = [json.loads((run.run / "fit.json").read_text())["facts"] for run in (whole, resumed)]
+    assert facts[0]["best_val_loss"] == facts[1]["best_val_loss"]
+
+
+def test_a_loss_of_a_method_is_chosen_by_the_configuration(words: Words, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"Expected a detector with an embedding .*got frozen_probe"):
+        fit(words("a", model__loss="bce_contrastive"))
+    with pytest.raises(UnknownNameError, match=r"Unknown loss 'bec': did you mean 'bce'"):
+        fit(words("b", model__loss="bec"))
+    assert not capsys.readouterr().out
+
+
+def test_the_validation_loss_gives_both_classes_half(words: Words, learnable: Path, tmp_path: Path) -> None:
+    manifest = Manifest.load(learnable)
+    reals = manifest.frame.filter(pl.col("split") == "val", pl.col("label") == 0)["image_id"].to_list()
+    moved = pl.when(pl.col("image_id").is_in(reals[:4])).then(pl.lit("train")).otherwise(pl.col("split"))
+    other = Manifest(manifest.frame.with_columns(moved.alias("split")), tmp_path / "uneven")
+    other.root.mkdir()
+    (other.root / "images").symlink_to(learnable / "images")
+    other.write()
+    result = fit(words("uneven_run", epochs=2, data__dataset=other.root))
+    labels, logits = scores(result.checkpoint, other.root, "val")
+    assert (labels.count(0), labels.count(1)) == (2, 6)
+    surprise = [math.log1p(math.exp(-z if y else z)) for y, z in zip(labels, logits, strict=True)]
+    expected = sum(
+        sum(s for s, y in zip(surprise, labels, strict=True) if y == label) / labels.count(label) for label in (0, 1)
+    )
+    record = json.loads((result.run / "fit.json").read_text())
+    assert record["facts"]["best_val_loss"] == pytest.approx(expected / 2, rel=1e-4)
