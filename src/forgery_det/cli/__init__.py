@@ -52,9 +52,18 @@ COMMANDS: dict[str, Command] = {
         "datasets:audit", "look for shortcuts, leaks and duplicates; exit 1 on a failed audit", ("dataset",)
     ),
     "fit": Command("fit:fit", "train a detector (LightningCLI: --config, --model.*, --data.*, --trainer.*)", raw=True),
+    "ensemble": Command(
+        "ensemble:ensemble", "weigh trained checkpoints on val; shows the best of them beside the sum", ("checkpoints",)
+    ),
     "evaluate": Command("evaluate:evaluate", "score a dataset and write the run folder", ("checkpoint", "dataset")),
+    "compare": Command(
+        "compare:compare", "set runs side by side: paired tests, significance groups, leaderboard", ("runs",)
+    ),
+    "matrix": Command(
+        "matrix:matrix", "leave one generator, paradigm or decoder out; train on X, test on Y", ("dataset",)
+    ),
     "predict": Command("predict:predict", "score files, folders, globs or stdin", ("model", "paths")),
-    "list": Command("listing:list_names", "list detectors, recipes or metrics", ("kind",)),
+    "list": Command("listing:list_names", "list detectors, recipes, metrics, audits, protocols and more", ("kind",)),
 }
 
 

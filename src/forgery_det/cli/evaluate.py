@@ -24,6 +24,8 @@ def evaluate(
     min_per_class: int = 5,
     prompt_word_bins: tuple[int, ...] = (20, 60, 150),
     protocols: dict[str, dict[str, Any] | None] | None = None,
+    perturbations: dict[str, list[int] | Literal["all"]] | None = None,
+    heatmaps: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> int:
     """Score a dataset and write predictions, results with intervals, and the report.
@@ -41,6 +43,8 @@ def evaluate(
         min_per_class: fewest images of a class for a metric
         prompt_word_bins: last word count of each prompt-length bin but the open last one
         protocols: protocol name -> options; by default those that need no further scoring, each with its defaults
+        perturbations: perturbation name -> severities or all: copies of the judged split that are scored as well
+        heatmaps: show in the gallery which part of each picture drives the logit; slow, needs the extra explain
         device: auto, cpu or cuda
     """
     with shown_progress() as progress:
@@ -57,6 +61,8 @@ def evaluate(
             min_per_class=min_per_class,
             prompt_word_bins=prompt_word_bins,
             protocols=DEFAULT_PROTOCOLS if protocols is None else protocols,
+            perturbations=perturbations,
+            heatmaps=heatmaps,
             device=device,
             progress=progress,
         )

@@ -15,5 +15,7 @@ def fit(words: list[str]) -> int:
     except SystemExit as stop:
         # argparse ends the process for --help (0) and for bad usage (2).
         return 0 if stop.code in (0, None) else 2
+    if result.note:
+        print(result.note)
     print(f"checkpoint: {result.checkpoint}")
     return 0

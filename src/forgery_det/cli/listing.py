@@ -9,41 +9,27 @@ from rich.table import Table
 
 from forgery_det.core.errors import ConfigError
 
-Kind = Literal["detectors", "recipes", "metrics", "audits"]
+Kind = Literal["detectors", "recipes", "metrics", "audits", "perturbations", "protocols"]
 
 
 def list_names(kind: Kind, markdown: bool = False, measure: bool = False) -> int:
     """Print the known names of one kind with what they are.
 
     Args:
-        kind: detectors, recipes, metrics or audits.
-        markdown: detectors only: the full table in Markdown, as in docs/detectors.md
-        measure: detectors only: time each on this machine, at full size; takes minutes and gigabytes
+        kind: detectors, recipes, metrics, audits, perturbations or protocols.
+        markdown: detectors only: the tables in Markdown, as in docs/detectors.md
+        measure: detectors only: measure time and memory of each on this machine; takes minutes and gigabytes
     """
     if kind == "detectors":
-        return _print_detectors(markdown, measure)
+        # Needs torch, which the other kinds do without.
+        from forgery_det.cli.detector_list import print_detectors
+
+        return print_detectors(markdown, measure)
     if markdown or measure:
         raise ConfigError(f"Expected `markdown` and `measure` with detectors, got them with {kind}.")
     table = Table("name", "what it is", box=None, pad_edge=False)
     for name, summary in _ROWS[kind]():
         table.add_row(name, summary)
-    Console().print(table)
-    return 0
-
-
-def _print_detectors(markdown: bool, measure: bool) -> int:
-    from forgery_det.detectors.table import detector_rows, markdown_table
-
-    rows = list(detector_rows(measure=measure))
-    if markdown:
-        print(markdown_table(rows))
-        return 0
-    headings = ["name", "year", "M values", "M learn", "what it looks at", "input"] + ["ms"] * measure
-    table = Table(*headings, box=None, pad_edge=False)
-    for row in rows:
-        sizes = (f"{row.n_parameters / 1e6:.1f}", f"{row.n_learning / 1e6:.3f}")
-        timed = [] if row.time_ms is None else [f"{row.time_ms:.0f}"]
-        table.add_row(row.card.name, str(row.card.year), *sizes, row.card.summary, row.card.input, *timed)
     Console().print(table)
     return 0
 
@@ -66,4 +52,34 @@ def _audits() -> list[tuple[str, str]]:
     return [(name, (AUDITS.get(name).__doc__ or "").splitlines()[0]) for name in AUDITS]
 
 
-_ROWS = {"recipes": _recipes, "metrics": _metrics, "audits": _audits}
+def _perturbations() -> list[tuple[str, str]]:
+    from forgery_det.transforms.perturb import PERTURBATIONS
+
+    rows = []
+    for name in PERTURBATIONS:
+        found = PERTURBATIONS.get(name)
+        steps = (f"{severity}: {found.describe(severity) or 'nothing to set'}" for severity in found.severities)
+        rows.append((name, f"{found.summary} ({'; '.join(steps)})"))
+    return rows
+
+
+def _protocols() -> list[tuple[str, str]]:
+    from forgery_det.evaluation.protocols.registry import PROTOCOLS
+    from forgery_det.evaluation.protocols.run import option_names
+
+    rows = []
+    for name in PROTOCOLS:
+        protocol = PROTOCOLS.get(name)
+        options = ", ".join(option_names(protocol))
+        summary = (protocol.__doc__ or "").splitlines()[0]
+        rows.append((name, f"{summary} Options: {options}." if options else summary))
+    return rows
+
+
+_ROWS = {
+    "recipes": _recipes,
+    "metrics": _metrics,
+    "audits": _audits,
+    "perturbations": _perturbations,
+    "protocols": _protocols,
+}

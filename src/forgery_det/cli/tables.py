@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
-from forgery_det.audits import AuditReport
+from forgery_det.audits import AuditFinding, AuditReport
 from forgery_det.core.runs import RUN_NAME
 from forgery_det.core.tables import RESULT_SCHEMA, RESULTS_NAME, read_table
 from forgery_det.core.types import GENERATED, REAL, SPLITS
@@ -18,6 +18,9 @@ from forgery_det.evaluation.compare_records import slice_of
 from forgery_det.recipes import CollectSummary
 
 _MARKS = {"pass": "[green]pass[/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]", "not_estimable": "[dim]n/a[/]"}
+_LEVEL_WORDS = {"fail": "failed", "warn": "warn", "pass": "pass", "not_estimable": "not estimable"}
+"""Levels of a finding, the worst first."""
+
 _SHOWN_METRICS = {
     "auroc": "AUROC",
     "balanced_accuracy@balanced": "balanced acc.",
@@ -45,23 +48,45 @@ def print_collection(summary: CollectSummary) -> None:
 
 
 def print_audit(report: AuditReport) -> None:
-    """Print the overall finding of each audit and the verdict; other slices only where they fail."""
-    table = Table("audit", "slice", "", "value", "95 % interval", "limit", "n", box=None, pad_edge=False)
+    """Print a line for each audit (its worst finding, with its meaning) and each failing slice, and the verdict."""
+    table = Table(
+        Column("audit", no_wrap=True), Column("slice", overflow="fold"), Column("", no_wrap=True), "value",
+        Column("interval", no_wrap=True), "n", box=None, pad_edge=False,
+    )  # fmt: skip
+    worst = _worst_findings(report)
     for finding in report.findings:
-        if finding.slice != "overall" and finding.level != "fail":
-            continue
-        mark = _MARKS[finding.level] + (" (waived)" if finding.waived else "")
-        interval = _interval(finding.ci_low, finding.ci_high)
-        limit = _number(finding.limit)
-        table.add_row(finding.name, finding.slice, mark, _number(finding.value), interval, limit, str(finding.n))
+        if finding is worst[finding.name] or finding.level == "fail":
+            mark = _MARKS[finding.level] + (" waived" if finding.waived else "")
+            interval = _interval(finding.ci_low, finding.ci_high)
+            table.add_row(finding.name, escape(finding.slice), mark, _number(finding.value), interval, str(finding.n))
     console = Console()
     console.print(table)
+    for level in ("fail", "warn", "not_estimable"):
+        for finding in worst.values():
+            if finding.level == level:
+                where = "" if finding.slice == "overall" else f" ({finding.slice})"
+                told = f"- {_MARKS[level]} {finding.name}{escape(where)}: {escape(finding.detail)}"
+                console.print(told, highlight=False)
+    for name, reason in report.waivers.items():
+        unused = " (it did not fail: the waiver can go)" if name in report.unused_waivers else ""
+        console.print(f"waived: {name}: {escape(reason)}{unused}", highlight=False)
+    failed = sorted({finding.name for finding in report.findings if not finding.passed})
+    verdict = f"[red]FAILED[/]: {', '.join(failed)}" if failed else "passed"
+    counts = report.counts()
+    told = ", ".join(f"{counts[level]} {words}" for level, words in _LEVEL_WORDS.items())
+    console.print(f"Audit {verdict}. Findings: {told}; all of them in audit.json.", highlight=False)
+
+
+def _worst_findings(report: AuditReport) -> dict[str, AuditFinding]:
+    """Return the worst finding of each audit; the overall one where several are as bad."""
+    order = list(_LEVEL_WORDS)
+    worst: dict[str, AuditFinding] = {}
     for finding in report.findings:
-        if finding.level in ("warn", "fail") and finding.slice == "overall":
-            console.print(f"- {finding.name}: {escape(finding.detail)}", highlight=False)
-            if finding.waived:
-                console.print(f"  waived: {escape(finding.waived)}", highlight=False)
-    console.print(f"Audit {'passed' if report.passed else '[red]FAILED[/]'}.", highlight=False)
+        best = worst.setdefault(finding.name, finding)
+        rank, best_rank = ((order.index(one.level), one.slice != "overall") for one in (finding, best))
+        if rank < best_rank:
+            worst[finding.name] = finding
+    return worst
 
 
 def print_results(run: Path) -> None:

@@ -1,6 +1,6 @@
 """`evaluate`: a checkpoint and a dataset in, a run folder out.
 
-    score -> thresholds -> slices -> MetricRecords -> tables, report, run.json
+    score -> thresholds -> slices, protocols -> MetricRecords -> tables, report, run.json
 
 Everything is written atomically and `run.json` comes last, so a folder whose `run.json` names this evaluation is
 complete. Run again with nothing changed, the logits are not computed again.
@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,17 @@ from forgery_det.core.tables import (
     results_frame,
     write_table,
 )
-from forgery_det.core.types import SPLITS
+from forgery_det.core.types import CLEAN, SPLITS
 from forgery_det.data.dataset import BadFile
 from forgery_det.detectors.checkpoint import CheckpointFacts, load_checkpoint
 from forgery_det.evaluation.audit_file import read_audit
 from forgery_det.evaluation.exposure import seen_generators
+from forgery_det.evaluation.heatmaps import check_installed
 from forgery_det.evaluation.page import Outcome, report_data
+from forgery_det.evaluation.perturbations import BadCopy, check_perturbations, conditions_of
+from forgery_det.evaluation.perturbations import Declared as DeclaredPerturbations
+from forgery_det.evaluation.protocols.base import ProtocolContext
+from forgery_det.evaluation.protocols.run import DEFAULT_PROTOCOLS, Declared, check_protocols, run_protocols
 from forgery_det.evaluation.score import Scores, ScoringKey, choose_device, remove_parts, score_manifest
 from forgery_det.evaluation.slice_metrics import Statistics, slice_records
 from forgery_det.evaluation.slices import PROMPT_WORD_BINS, make_slices, prompt_bins
@@ -72,7 +77,10 @@ def evaluate(
     seed: int = 0,
     min_per_class: int = 5,
     prompt_word_bins: Sequence[int] = PROMPT_WORD_BINS,
+    protocols: Declared = DEFAULT_PROTOCOLS,
+    perturbations: DeclaredPerturbations | None = None,
     gallery_size: int = 12,
+    heatmaps: bool = False,
     device: str = "auto",
     progress: ProgressSink = silent,
 ) -> Path:
@@ -93,7 +101,12 @@ def evaluate(
         seed: Seed of the bootstrap.
         min_per_class: Fewest images of a class for a metric; below it the slice is "not estimable".
         prompt_word_bins: Last word count of each prompt-length bin but the open last one.
+        protocols: Protocol name -> options (None for the defaults), run in this order; see `list protocols`.
+        perturbations: Perturbation name -> severities or `all`: copies of the judged split that are scored as well, for
+            the protocols `robustness` and `contamination`; see `list perturbations`.
         gallery_size: Pictures of each kind of mistake.
+        heatmaps: Show beside each picture which part drives the logit (`evaluation.heatmaps`); 64 forward passes a
+            picture, and the extra `explain`.
         device: `auto`, `cpu` or `cuda`.
         progress: Told how far the scoring is.
 
@@ -103,10 +116,14 @@ def evaluate(
 
     Raises:
         ConfigError: An option is out of range, the split is empty, or the audit file is unreadable.
+        UnknownNameError: No such protocol or perturbation.
         ManifestError: The dataset has no valid manifest.
         WeightsError: The checkpoint does not fit its detector.
     """
+    protocols, perturbations = check_protocols(protocols), check_perturbations(perturbations)
     config = _config(locals())
+    if heatmaps:
+        check_installed()
     prompt_bins(prompt_word_bins)
     clock, run = _Clock(), Path(out)
     findings = None if audit is None else read_audit(Path(audit))
@@ -116,7 +133,8 @@ def evaluate(
     _check_split(manifest, split)
     remove_leftovers(run)
     splits = _splits_to_score(loaded.facts, manifest, split)
-    key = ScoringKey.of(Path(checkpoint), manifest, splits, batch_size, choose_device(device))
+    conditions = conditions_of(perturbations)
+    key = ScoringKey.of(Path(checkpoint), manifest, splits, batch_size, choose_device(device), conditions, split)
     with clock.stage("score"):
         scores = _finished_scores(run, key) or score_manifest(
             loaded.detector, manifest, key, run,
@@ -125,12 +143,14 @@ def evaluate(
     with clock.stage("metrics"):
         progress(Progress("metrics", 0, None))
         statistics = Statistics(n_replicates, seed, min_per_class)
-        outcome = _judge(loaded.facts, manifest, scores, statistics, findings, config)
+        context, outcome = _judge(loaded.facts, manifest, scores, statistics, findings, config)
+    outcome = replace(outcome, protocols=run_protocols(protocols, context, clock.stage))
     with clock.stage("report"):
         write_table(scores.predictions, run / PREDICTIONS_NAME)
-        write_table(results_frame(outcome.records), run / RESULTS_NAME)
-        write_report(report_data(outcome), run)
-    RunRecord("evaluate", config, seed, key.manifest_digest, clock.seconds, _facts(outcome, key, run)).write(run)
+        write_table(results_frame(outcome.all_records()), run / RESULTS_NAME)
+        write_report(report_data(outcome, loaded.detector if heatmaps else None), run)
+    facts = _facts(outcome, key, run) | {"bad_copies": [copy._asdict() for copy in scores.bad_copies]}
+    RunRecord("evaluate", config, seed, key.manifest_digest, clock.seconds, facts).write(run)
     remove_parts(run)
     return run
 
@@ -142,15 +162,18 @@ def _judge(
     statistics: Statistics,
     findings: tuple[AuditRow, ...] | None,
     config: Mapping[str, Any],
-) -> Outcome:
-    """Compute the metrics of every slice of the judged split."""
-    split = config["split"]
+) -> tuple[ProtocolContext, Outcome]:
+    """Compute the metrics of every slice of the judged split; also return what the protocols are given."""
     scored = scores.predictions.join(manifest.frame, on="image_id", how="left", maintain_order="left")
-    thresholds = choose_thresholds(checkpoint, scored, split, manifest.root.resolve().name)
+    clean = scored.filter(pl.col("perturbation") == CLEAN)
+    thresholds = choose_thresholds(checkpoint, clean, config["split"], manifest.name)
     seen, seen_source = seen_generators(checkpoint.training, manifest)
-    judged = scored.filter(pl.col("split") == split)
+    context = ProtocolContext(
+        scored, config["split"], thresholds, statistics, seen, checkpoint.training, manifest.frame
+    )
+    judged = context.judged()
     slices = make_slices(judged, seen, config["prompt_word_bins"])
-    return Outcome(
+    return context, Outcome(
         judged=judged,
         manifest=manifest,
         slices=slices,
@@ -224,13 +247,16 @@ def _finished_scores(run: Path, key: ScoringKey) -> Scores | None:
     if facts.get("predictions_sha256") != sha256_file(predictions):
         return None
     bad = tuple(BadFile(row["image_id"], row["path"], row["reason"]) for row in facts["bad_files"])
-    return Scores(read_table(predictions, PREDICTION_SCHEMA), bad)
+    return Scores(
+        read_table(predictions, PREDICTION_SCHEMA), bad, tuple(BadCopy(**copy) for copy in facts.get("bad_copies", []))
+    )
 
 
 def _facts(outcome: Outcome, key: ScoringKey, run: Path) -> dict[str, Any]:
     return {
         "scoring_key": key.digest(),
         "predictions_sha256": sha256_file(run / PREDICTIONS_NAME),
+        "detector": outcome.detector,
         "checkpoint_sha256": key.checkpoint_sha256,
         "device": key.device,
         "splits_scored": list(key.splits),

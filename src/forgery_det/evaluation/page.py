@@ -12,8 +12,10 @@ from forgery_det.core.manifest import Manifest
 from forgery_det.core.runs import versions
 from forgery_det.core.types import GENERATED, MetricRecord
 from forgery_det.data.dataset import BadFile
+from forgery_det.detectors.base import Detector
 from forgery_det.evaluation.curves import logit_histogram, roc_lines
 from forgery_det.evaluation.gallery import make_gallery
+from forgery_det.evaluation.protocols.base import ProtocolResult
 from forgery_det.evaluation.slice_metrics import GROUP_METRICS, METRIC_EXPLANATIONS, METRIC_TITLES
 from forgery_det.evaluation.slices import Slice
 from forgery_det.evaluation.thresholds import OPERATING_POINTS, Thresholds
@@ -41,10 +43,6 @@ _GROUPS: Mapping[str, tuple[str, str]] = {
         "Words in the prompt, for generated images whose prompt is known. Bins may differ in generator as well as in "
         "length.",
     ),
-    "source": (
-        "False alarms by source of real images",
-        "Each source of real images alone: only its false alarms can be told.",
-    ),
 }
 
 _SHORTCUT_WORDS = "AUROC of a classifier on tiny thumbnails, from the audit: what the subject matter alone gives away"
@@ -68,6 +66,7 @@ class Outcome:
         detector: Registry name.
         temperature: Of the checkpoint, None when not calibrated.
         config: Resolved configuration of `evaluate`.
+        protocols: What the protocols found, in the order in which they ran.
     """
 
     judged: pl.DataFrame
@@ -82,6 +81,11 @@ class Outcome:
     detector: str
     temperature: float | None
     config: Mapping[str, Any]
+    protocols: tuple[ProtocolResult, ...] = ()
+
+    def all_records(self) -> tuple[MetricRecord, ...]:
+        """Return the rows of `results.parquet`: those of the slices, then those of each protocol."""
+        return (*self.records, *(record for result in self.protocols for record in result.records))
 
     @property
     def split(self) -> str:
@@ -89,11 +93,12 @@ class Outcome:
         return str(self.config["split"])
 
 
-def report_data(outcome: Outcome) -> ReportData:
-    """Return what the report of an evaluation shows."""
+def report_data(outcome: Outcome, heat_of: Detector | None = None) -> ReportData:
+    """Return what the report of an evaluation shows; with a detector, its heat maps stand in the gallery."""
+    gallery_size = outcome.config["gallery_size"]
     evidence = _evidence(outcome)
     shortcut = _shortcut_records(outcome.audit or ())
-    name = outcome.manifest.root.resolve().name
+    name = outcome.manifest.name
     return ReportData(
         title=f"{outcome.detector} on {name}",
         dataset=f"{name}, split {outcome.split}",
@@ -107,12 +112,13 @@ def report_data(outcome: Outcome) -> ReportData:
         roc=roc_lines(outcome.judged, outcome.slices),
         histogram=logit_histogram(outcome.judged, outcome.seen),
         thresholds=_thresholds(outcome.thresholds),
-        gallery=make_gallery(outcome.judged, outcome.manifest, outcome.thresholds, outcome.config["gallery_size"]),
+        gallery=make_gallery(outcome.judged, outcome.manifest, outcome.thresholds, gallery_size, heat_of),
         audit=outcome.audit,
         bad_files=tuple(BadFileRow(bad.image_id, bad.path, bad.reason) for bad in outcome.bad_files),
         facts=_facts(outcome),
         config=outcome.config,
         versions=versions(),
+        sections=tuple(result.section for result in outcome.protocols),
     )
 
 
@@ -129,6 +135,7 @@ def _evidence(outcome: Outcome) -> Evidence:
         n_scored=outcome.judged.height,
         calibrated=outcome.temperature is not None,
         prompt_words_known=(known.height, generated.height),
+        protocols=tuple(caveat for result in outcome.protocols for caveat in result.caveats),
     )
 
 

@@ -1,18 +1,19 @@
 """Checkpoint x manifest -> predictions, once, in parts that survive a kill.
 
-The rows of the manifest are cut into parts of `BATCHES_PER_PART` batches. Each finished part is one Parquet file,
+The rows of the manifest are cut into parts of about `BATCHES_PER_PART` batches. Each finished part is one Parquet file,
 written atomically into `parts/<key>/` of the run folder; the key is a hash of all that the logits depend on
-(checkpoint, manifest, splits, batch size, device), so a part of another checkpoint is never taken. The same command
-after `kill -9` scores only what is missing, in the same batches, and ends with the same table.
+(checkpoint, manifest, splits, batch size, device, perturbations), so a part of another checkpoint is never taken. The
+same command after `kill -9` scores only what is missing, in the same batches, and ends with the same table.
 
-A part already has the columns `perturbation` and `severity`: perturbed copies of an image become further rows of the
-same part, made from one decoding.
+Images of the judged split are also scored under each condition asked for (`perturbations`), real and generated alike:
+further rows of the same part, made from one decoding (`fan_out`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,14 @@ from forgery_det.core.manifest import Manifest
 from forgery_det.core.progress import Progress, ProgressSink, silent
 from forgery_det.core.tables import PREDICTION_SCHEMA, read_table, write_table
 from forgery_det.core.types import CLEAN
-from forgery_det.data.batches import iterate_batches
-from forgery_det.data.dataset import BadFile
-from forgery_det.detectors.base import Detector
+from forgery_det.data.batches import collate
+from forgery_det.data.dataset import BadFile, Item
+from forgery_det.detectors.base import Detector, to_tensor
+from forgery_det.evaluation.fan_out import Copy, CopyDataset, batch_copies, iterate_copies
+from forgery_det.evaluation.perturbations import UNPERTURBED, BadCopy, Condition
 
 BATCHES_PER_PART = 16
-"""Batches in one part: what a kill can cost."""
+"""Batches in one part, perturbed copies counted, but at least one batch of images: what a kill can cost."""
 
 PARTS_NAME = "parts"
 NOT_FINITE = "non_finite_logit"
@@ -57,6 +60,8 @@ class ScoringKey:
         splits: Splits that are scored, in manifest order.
         batch_size: Images a forward pass; sums are rounded differently in other batches.
         device: Kind of device, `cpu` or `cuda`.
+        conditions: Perturbed copies that are scored beside the clean images, sorted.
+        perturbed_split: The one split whose images are perturbed, None without conditions.
     """
 
     checkpoint_sha256: str
@@ -64,10 +69,19 @@ class ScoringKey:
     splits: tuple[str, ...]
     batch_size: int
     device: str
+    conditions: tuple[Condition, ...] = ()
+    perturbed_split: str | None = None
 
     @classmethod
     def of(
-        cls, checkpoint: Path, manifest: Manifest, splits: Sequence[str], batch_size: int, device: torch.device
+        cls,
+        checkpoint: Path,
+        manifest: Manifest,
+        splits: Sequence[str],
+        batch_size: int,
+        device: torch.device,
+        conditions: Sequence[Condition] = (),
+        perturbed_split: str | None = None,
     ) -> ScoringKey:
         """Build the key of a scoring.
 
@@ -76,7 +90,20 @@ class ScoringKey:
         """
         if batch_size < 1:
             raise ConfigError(f"Expected `batch_size` of at least 1, got {batch_size}.")
-        return cls(sha256_file(checkpoint), manifest.digest(), tuple(sorted(splits)), batch_size, device.type)
+        return cls(
+            sha256_file(checkpoint),
+            manifest.digest(),
+            tuple(sorted(splits)),
+            batch_size,
+            device.type,
+            tuple(sorted(conditions)),
+            perturbed_split if conditions else None,
+        )
+
+    @property
+    def rows_per_part(self) -> int:
+        """Images in one part: whole batches of clean ones, so that no batch straddles two parts."""
+        return self.batch_size * max(1, BATCHES_PER_PART // (1 + len(self.conditions)))
 
     def digest(self) -> str:
         """Return 16 hexadecimal digits for folder names."""
@@ -84,6 +111,8 @@ class ScoringKey:
             self.checkpoint_sha256, self.manifest_digest, list(self.splits), self.batch_size, self.device,
             BATCHES_PER_PART,
         ]  # fmt: skip
+        if self.conditions:
+            parts += [self.perturbed_split, [condition.identity() for condition in self.conditions]]
         return sha256_bytes(canonical_json(parts).encode())[:16]
 
 
@@ -92,12 +121,15 @@ class Scores:
     """Outcome of a scoring.
 
     Args:
-        predictions: Columns of `PREDICTION_SCHEMA`, in manifest order; bad files have no row.
+        predictions: Columns of `PREDICTION_SCHEMA`, in manifest order; the clean row of an image comes before those of
+            its copies. What could not be scored has no row.
         bad_files: Images that could not be scored, in manifest order.
+        bad_copies: Perturbed copies that could not be scored, of images that could.
     """
 
     predictions: pl.DataFrame
     bad_files: tuple[BadFile, ...]
+    bad_copies: tuple[BadCopy, ...] = ()
 
 
 def score_manifest(
@@ -129,9 +161,9 @@ def score_manifest(
         have = sorted(manifest.frame["split"].unique().to_list())
         raise ConfigError(f"Expected images in split {' or '.join(key.splits)}, got none: {manifest.root} has {have}.")
     folder = Path(run) / PARTS_NAME / key.digest()
-    size = key.batch_size * BATCHES_PER_PART
+    size = key.rows_per_part
     bounds = [(start, min(start + size, len(wanted))) for start in range(0, len(wanted), size)]
-    missing = [bound for bound in bounds if _finished(folder, bound, wanted) is None]
+    missing = [bound for bound in bounds if not _is_finished(folder, bound, wanted, key)]
     done = len(wanted) - sum(stop - start for start, stop in missing)
     progress(Progress("scoring", done, len(wanted)))
     for bound, part in _score_parts(detector, wanted, missing, key, num_workers):
@@ -191,17 +223,29 @@ def _part_path(folder: Path, bound: Bound) -> Path:
     return folder / f"part-{bound[0]:09d}.parquet"
 
 
-def _finished(folder: Path, bound: Bound, wanted: Manifest) -> pl.DataFrame | None:
-    """Return a finished part, or None when it is absent or does not hold the rows it should."""
+def _is_finished(folder: Path, bound: Bound, wanted: Manifest, key: ScoringKey) -> bool:
+    """Tell whether a part is there and holds the rows it should."""
     path = _part_path(folder, bound)
     if not path.is_file():
-        return None
+        return False
     try:
         part = read_table(path, PART_SCHEMA)
     except ManifestError:
-        return None
-    expected = wanted.frame["image_id"][bound[0] : bound[1]]
-    return part if part["image_id"].to_list() == expected.to_list() else None
+        return False
+    return part.select(_ROW).equals(_rows_of_part(wanted.frame[bound[0] : bound[1]], key))
+
+
+_ROW = ["image_id", "path", "perturbation", "severity"]
+
+
+def _rows_of_part(images: pl.DataFrame, key: ScoringKey) -> pl.DataFrame:
+    """Return the rows that the part of some images has, without their logits."""
+    rows = [
+        (image_id, path, condition.perturbation, condition.severity)
+        for image_id, path, split in images.select("image_id", "path", "split").iter_rows()
+        for condition in (UNPERTURBED, *(key.conditions if split == key.perturbed_split else ()))
+    ]
+    return pl.DataFrame(rows, schema={name: PART_SCHEMA[name] for name in _ROW}, orient="row")
 
 
 def _score_parts(
@@ -213,46 +257,49 @@ def _score_parts(
     device = torch.device(key.device)
     detector = detector.to(device).eval()
     rows = Manifest(pl.concat([wanted.frame[start:stop] for start, stop in missing]), wanted.root)
-    found: dict[str, tuple[float | None, str | None]] = {}
-    waiting = iter(missing)
-    bound = next(waiting)
-    for batch in iterate_batches(rows, detector.preprocess, key.batch_size, num_workers=num_workers):
-        found |= {bad.image_id: (None, bad.reason) for bad in batch.bad}
-        if batch.image_id:
-            with torch.inference_mode():
-                logit_B = detector(batch.image_BCHW.to(device)).double().cpu().tolist()
-            for image_id, logit in zip(batch.image_id, logit_B, strict=True):
-                found[image_id] = (logit, None) if np.isfinite(logit) else (None, NOT_FINITE)
-        while len(found) >= bound[1] - bound[0]:
-            part = wanted.frame[bound[0] : bound[1]]
-            yield bound, _part_frame(part, {image_id: found.pop(image_id) for image_id in part["image_id"]})
-            following = next(waiting, None)
-            if following is None:
-                return
-            bound = following
+    dataset = CopyDataset(rows, detector.preprocess, key.conditions, key.perturbed_split)
+    copies = iterate_copies(dataset, num_workers)
+    for bound in missing:
+        part = _rows_of_part(wanted.frame[bound[0] : bound[1]], key)
+        found: _Found = {}
+        for batch in batch_copies(islice(copies, part.height), key.batch_size):
+            found |= _score_batch(detector, batch, device)
+        outcome = [found[image_id, Condition(name, severity)] for image_id, _, name, severity in part.iter_rows()]
+        yield (
+            bound,
+            part.with_columns(
+                pl.Series("logit", [logit for logit, _ in outcome], dtype=PART_SCHEMA["logit"]),
+                pl.Series("bad", [reason for _, reason in outcome], dtype=PART_SCHEMA["bad"]),
+            ),
+        )
 
 
-def _part_frame(part: pl.DataFrame, found: dict[str, tuple[float | None, str | None]]) -> pl.DataFrame:
-    outcome = [found[image_id] for image_id in part["image_id"]]
-    return pl.DataFrame(
-        {
-            "image_id": part["image_id"],
-            "path": part["path"],
-            "perturbation": [CLEAN] * part.height,
-            "severity": [0] * part.height,
-            "logit": [logit for logit, _ in outcome],
-            "bad": [reason for _, reason in outcome],
-        },
-        schema=PART_SCHEMA,
-    )
+_Found = dict[tuple[str, Condition], tuple[float | None, str | None]]
+
+
+def _score_batch(detector: Detector, batch: Sequence[Copy], device: torch.device) -> _Found:
+    """Return the logit of each copy, or the reason why it has none."""
+    found: _Found = {(copy.image_id, copy.condition): (None, copy.bad) for copy in batch}
+    good = [(copy, copy.view) for copy in batch if copy.view is not None]
+    if good:
+        images = collate([Item(to_tensor(view), copy.label, copy.image_id) for copy, view in good])
+        with torch.inference_mode():
+            logit_B = detector(images.image_BCHW.to(device)).double().cpu().tolist()
+        for (copy, _), logit in zip(good, logit_B, strict=True):
+            outcome = (logit, None) if np.isfinite(logit) else (None, NOT_FINITE)
+            found[copy.image_id, copy.condition] = outcome
+    return found
 
 
 def _gather(parts: Sequence[pl.DataFrame], temperature: float | None) -> Scores:
     table = pl.concat(parts)
     good = table.filter(pl.col("bad").is_null())
     score = pl.Series("score", score_of(good["logit"].to_numpy(), temperature), dtype=pl.Float64())
-    bad = table.filter(pl.col("bad").is_not_null()).select("image_id", "path", "bad").unique(maintain_order=True)
+    bad = table.filter(pl.col("bad").is_not_null())
+    bad_files = bad.filter(pl.col("perturbation") == CLEAN)
+    bad_copies = bad.filter(~pl.col("image_id").is_in(bad_files["image_id"].implode()))
     return Scores(
         good.with_columns(score).select(list(PREDICTION_SCHEMA)),
-        tuple(BadFile(image_id, path, reason) for image_id, path, reason in bad.iter_rows()),
+        tuple(BadFile(*row) for row in bad_files.select("image_id", "path", "bad").iter_rows()),
+        tuple(BadCopy(*row) for row in bad_copies.select(*_ROW, "bad").iter_rows()),
     )

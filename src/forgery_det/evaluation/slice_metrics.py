@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from forgery_det.core.types import MetricRecord
+from forgery_det.core.types import GENERATED, MetricRecord
 from forgery_det.evaluation.slices import OVERALL, Slice
 from forgery_det.evaluation.thresholds import Thresholds
 from forgery_det.metrics.bootstrap import cluster_bootstrap
@@ -28,13 +29,18 @@ RANKING = ("auroc", "average_precision", "prevalence")
 DETECTION = ("balanced_accuracy@balanced", "tpr@fpr_1pct", "tpr@fpr_5pct")
 FALSE_ALARM = ("fpr@fpr_1pct", "fpr@fpr_5pct")
 
+EXACT_UP_TO = 50_000
+"""Images of a slice up to which the replicates of ranking metrics are computed on every distinct logit."""
+
+REPLICATE_BINS = 2000
+"""Bins of equal mass for the replicates of larger slices; the value stays exact (`metrics.bootstrap`)."""
+
 GROUP_METRICS: dict[str, tuple[str, ...]] = {
     "overall": (*RANKING, *DETECTION, *FALSE_ALARM),
     "generator": (*RANKING, *DETECTION),
     "paradigm": (*RANKING, *DETECTION),
     "decoder": (*RANKING, *DETECTION),
     "prompt_words": (*RANKING, *DETECTION),
-    "source": (*FALSE_ALARM, "fpr@balanced"),
 }
 """Slice group -> metrics of its slices. All slices of generated images share the real ones, so FPR is given once."""
 
@@ -88,58 +94,92 @@ def slice_records(
         thresholds: Fitted elsewhere; see `evaluation.thresholds`.
         statistics: Replicates, seed, smallest slice.
     """
-    label_N = table["label"].to_numpy()
-    logit_N = table["logit"].to_numpy()
-    cluster_N = np.asarray(table["source_id"].to_list(), dtype=object)
+    whole = Values.of(table)
     records = []
     for part in slices:
-        rows = part.row_N
-        values = _Values(label_N[rows], logit_N[rows], cluster_N[rows])
+        values = whole.rows(part.row_N)
         for name in GROUP_METRICS[part.group]:
-            estimate = _estimate(name, part, values, thresholds, statistics)
-            records.append(_record(name, part.key, estimate))
+            records.append(metric_record(name, part.key, metric_estimate(name, values, thresholds, statistics)))
     return (*records, *_threshold_records(thresholds))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Values:
-    label: np.ndarray
-    logit: np.ndarray
-    cluster: np.ndarray
+class Values:
+    """What metrics need of some scored images.
+
+    Args:
+        label_N: 0 or 1.
+        logit_N: Higher = generated.
+        cluster_N: `source_id` of each image.
+    """
+
+    label_N: NDArray[np.int64]
+    logit_N: NDArray[np.float64]
+    cluster_N: NDArray[np.object_]
+
+    @classmethod
+    def of(cls, table: pl.DataFrame) -> Values:
+        """Take the columns `label`, `logit` and `source_id` of a table."""
+        cluster_N = np.asarray(table["source_id"].to_list(), dtype=object)
+        return cls(table["label"].to_numpy(), table["logit"].to_numpy(), cluster_N)
+
+    def rows(self, row_M: NDArray[np.intp] | NDArray[np.bool_]) -> Values:
+        """Return the values of some images."""
+        return Values(self.label_N[row_M], self.logit_N[row_M], self.cluster_N[row_M])
+
+    def counts(self) -> dict[str, int]:
+        """Return how many images are `generated` and `real`."""
+        n_generated = int((self.label_N == GENERATED).sum())
+        return {"generated": n_generated, "real": len(self.label_N) - n_generated}
 
 
-def _estimate(name: str, part: Slice, values: _Values, thresholds: Thresholds, statistics: Statistics) -> Estimate:
-    n = part.n_real + part.n_generated
+def metric_estimate(
+    name: str, values: Values, thresholds: Thresholds, statistics: Statistics, confidence: float = 0.95
+) -> Estimate:
+    """Return one metric of some images with its interval, or why there is none; never raises for what data hold.
+
+    Args:
+        name: `metric`, `metric@operating_point`, or `prevalence`.
+        values: The images.
+        thresholds: Fitted elsewhere.
+        statistics: Replicates, seed, fewest images of a class.
+        confidence: Of the interval.
+    """
+    counted = values.counts()
     if name == "prevalence":
+        n = len(values.label_N)
         if n == 0:
             return Estimate.missing(0, "not estimable (n = 0: no images)")
-        return Estimate(part.n_generated / n, None, None, n)
+        return Estimate(counted["generated"] / n, None, None, n)
     metric_name, _, point = name.partition("@")
     metric = get_metric(metric_name)
-    counted = {"generated": part.n_generated, "real": part.n_real}
-    needed = counted if metric.needs == "both" else {metric.needs: counted.get(metric.needs, n)}
+    needed = counted if metric.needs == "both" else {metric.needs: counted.get(metric.needs, len(values.label_N))}
+    n_needed = sum(needed.values())
     for kind, count in needed.items():
         if count < statistics.min_per_class:
             why = f"not estimable (n = {count} {kind} images, fewer than {statistics.min_per_class})"
-            return Estimate.missing(sum(needed.values()), why)
-    threshold = None
-    if metric.needs_threshold:
-        if point not in thresholds.value:
-            reason = thresholds.reason.get(point, "no such operating point")
-            return Estimate.missing(sum(needed.values()), f"not estimable (no threshold: {reason})")
-        threshold = thresholds.value[point]
+            return Estimate.missing(n_needed, why)
+    if n_nan := int(np.isnan(values.logit_N).sum()):
+        return Estimate.missing(n_needed, f"not estimable (n = {n_needed}: {n_nan} logits are NaN)")
+    if metric.needs_threshold and point not in thresholds.value:
+        reason = thresholds.reason.get(point, "no such operating point")
+        return Estimate.missing(n_needed, f"not estimable (no threshold: {reason})")
+    many = len(values.label_N) > EXACT_UP_TO and not metric.needs_threshold and metric.values == "logit"
     return cluster_bootstrap(
         metric,
-        values.label,
-        values.logit,
-        values.cluster,
-        threshold=threshold,
+        values.label_N,
+        values.logit_N,
+        values.cluster_N,
+        threshold=thresholds.value[point] if metric.needs_threshold else None,
         n_replicates=statistics.n_replicates,
+        confidence=confidence,
         seed=statistics.seed,
+        n_bins=REPLICATE_BINS if many and metric.of_counts is not None else None,
     )
 
 
-def _record(name: str, key: str, estimate: Estimate) -> MetricRecord:
+def metric_record(name: str, key: str, estimate: Estimate) -> MetricRecord:
+    """Return the row of `results.parquet` of an estimate."""
     direction = None if name == "prevalence" else get_metric(name.partition("@")[0]).higher_is_better
     return MetricRecord(
         name, key, estimate.value, estimate.ci_low, estimate.ci_high, estimate.n, direction, estimate.note

@@ -2,7 +2,8 @@
 
 A number over everything hides where a detector fails, so each metric is also given per generator, paradigm, decoder and
 prompt length. A slice of generated images is always set against *all* real images of the split: the false alarms are
-the same everywhere, and only the generated side changes. Real images are sliced by source, for their false alarms.
+the same everywhere, and only the generated side changes. Real images are sliced by source in the protocol
+`false_alarm`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Slice:
 
     Args:
         key: As in `results.parquet`: `overall`, or `column=value`.
-        group: Table it belongs to: `overall`, `generator`, `paradigm`, `decoder`, `prompt_words` or `source`.
+        group: Table it belongs to: `overall`, `generator`, `paradigm`, `decoder` or `prompt_words`.
         name: What a table shows.
         exposure: Whether its generators were seen in training.
         row_N: Row numbers in the scored table.
@@ -56,8 +57,7 @@ def make_slices(
     """Return all slices of a scored table, overall first; groups in a fixed order, names sorted within a group.
 
     Args:
-        table: Predictions joined with the manifest (`label`, `generator`, `paradigm`, `decoder`, `source`,
-            `prompt_words`).
+        table: Predictions joined with the manifest (`label`, `generator`, `paradigm`, `decoder`, `prompt_words`).
         seen: Generators that training used; None when nobody knows, and then no slice says seen or held out.
         prompt_word_bins: Last word count of each bin but the open last one, ascending.
 
@@ -78,8 +78,6 @@ def make_slices(
     for name, low, high in prompt_bins(prompt_word_bins):
         inside = (words >= low) & (words <= high if high is not None else words >= low)
         slices.append(maker.make(f"prompt_words={name}", "prompt_words", name, generated & inside))
-    for value in _values(table.filter(~generated)["source"]):
-        slices.append(maker.only_real(f"source={value}", "source", value, ~generated & (table["source"] == value)))
     return tuple(slices)
 
 
@@ -111,9 +109,6 @@ class _Maker:
         real = self.table["label"] == REAL
         exposure = self._exposure(self.table.filter(generated)["generator"].unique())
         return Slice(key, group, name, exposure, _rows(generated | real), int(real.sum()), int(generated.sum()))
-
-    def only_real(self, key: str, group: str, name: str, real: pl.Series) -> Slice:
-        return Slice(key, group, name, "real", _rows(real), int(real.sum()), 0)
 
     def _exposure(self, generators: Iterable[str]) -> Exposure:
         found = set(generators)

@@ -47,6 +47,7 @@ class Evidence:
         n_scored: Files that were scored.
         calibrated: Whether the checkpoint holds a temperature.
         prompt_words_known: Generated images with a known prompt, and all generated images.
+        protocols: What the protocols warn of.
     """
 
     records: Sequence[MetricRecord]
@@ -57,6 +58,7 @@ class Evidence:
     n_scored: int
     calibrated: bool
     prompt_words_known: tuple[int, int]
+    protocols: tuple[Caveat, ...] = ()
 
     def get(self, metric: str, key: str) -> MetricRecord | None:
         """Return a record that has a value."""
@@ -174,7 +176,7 @@ def _subject_matter(evidence: Evidence) -> Iterator[Caveat]:
     for row in _shortcuts(evidence):
         name, what = SHORTCUTS[row.name]
         value = row.value or 0.0
-        text = f"{name.capitalize()} reaches AUROC {value:.3f}{_interval(row)} ({what})."
+        text = f"{name.capitalize()}: AUROC {value:.3f}{_interval(row)} ({what})."
         if (
             main is not None
             and main[1].value is not None
@@ -240,11 +242,16 @@ def _completeness(evidence: Evidence) -> Iterator[Caveat]:
         )
 
 
+def _protocols(evidence: Evidence) -> Iterator[Caveat]:
+    yield from evidence.protocols
+
+
 _RULES: tuple[Callable[[Evidence], Iterator[Caveat]], ...] = (
     _subject_matter,
     _strength,
     _exposure,
     _decisions,
+    _protocols,
     _other_findings,
     _completeness,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from forgery_det.core.types import MetricRecord
+from forgery_det.reporting.sections import Section
 
 SHORTCUT_METRIC = "audit@thumbnail_content"
 """Metric name of the AUROC that thumbnails alone reach on a slice, so that tables and figures show it."""
@@ -150,6 +151,8 @@ class Mistake:
         wrong: Whether the threshold `threshold_name` decides wrongly; None without a threshold.
         prompt: Prompt where known; untrusted text.
         thumbnail: Encoded WebP, JPEG or PNG bytes; empty when the image could not be read again.
+        heat: The same of its heat map; empty without one.
+        heat_change: Largest change of the logit by covering one part; None without a heat map.
     """
 
     kind: Literal["false_alarm", "miss"]
@@ -162,6 +165,8 @@ class Mistake:
     wrong: bool | None
     prompt: str | None
     thumbnail: bytes
+    heat: bytes = b""
+    heat_change: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +239,7 @@ class ReportData:
         facts: Short facts for the head of the page, name -> text.
         config: The resolved configuration.
         versions: Package -> version.
+        sections: What the protocols show, in order.
     """
 
     title: str
@@ -254,3 +260,4 @@ class ReportData:
     facts: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    sections: tuple[Section, ...] = ()

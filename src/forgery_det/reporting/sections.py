@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NOT_ESTIMABLE = "not estimable"
+"""Text of a cell without a value; its note says why."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -74,6 +77,7 @@ class CurveChart:
         x_ticks: Positions and names of ticks; empty for automatic ones.
         log_x: Base-2 logarithmic x axis.
         reference_y: A dashed horizontal line, for instance chance; None without.
+        marks_x: Vertical lines and their names, for instance a limit.
     """
 
     name: str
@@ -85,6 +89,7 @@ class CurveChart:
     x_ticks: tuple[tuple[float, str], ...] = ()
     log_x: bool = False
     reference_y: float | None = None
+    marks_x: tuple[tuple[float, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

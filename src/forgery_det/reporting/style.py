@@ -92,7 +92,14 @@ def _drop_height(body: str) -> str:
 
 
 def draw(
-    name: str, title: str, caption: str, paint: Callable[[Axes], None], *, width_in: float = 5.0, height_in: float = 3.6
+    name: str,
+    title: str,
+    caption: str,
+    paint: Callable[[Axes], None],
+    *,
+    width_in: float = 5.0,
+    height_in: float = 3.6,
+    legend_below: bool = False,
 ) -> Picture:
     """Draw one figure in the house style and return it as SVG; equal input gives equal bytes.
 
@@ -103,13 +110,17 @@ def draw(
         paint: Fills the axes.
         width_in: Width in inches; small, so that text stays readable on a phone.
         height_in: Height in inches.
+        legend_below: Put the legend of the axes below everything, where it can cover nothing.
     """
     with matplotlib.rc_context(cast(Any, _STYLE)), warnings.catch_warnings():
         # The reader's browser chooses the font, so a glyph that DejaVu lacks is no loss.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(width_in, height_in), layout="constrained")
         FigureCanvasSVG(figure)
-        paint(figure.add_subplot())
+        axes = figure.add_subplot()
+        paint(axes)
+        if legend_below:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, handlelength=2.6)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = re.sub(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forgery_det.core.types import MetricRecord
+from forgery_det.reporting import sections
 from forgery_det.reporting.data import Exposure, ReportData, SliceGroup
+from forgery_det.reporting.sections import Section, SectionTable
 from forgery_det.reporting.text import number, with_interval
 
 _EXPOSURE_WORD: Mapping[str, str] = {"all": "", "seen": "seen", "held_out": "held out", "real": "real"}
@@ -50,6 +52,61 @@ class Table:
     footnotes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SectionTableView:
+    """A table of a section, its notes turned into footnotes."""
+
+    title: str
+    explanation: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    footnotes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionView:
+    """A protocol's section as it is shown; `figures` are the names of its charts."""
+
+    name: str
+    title: str
+    explanation: str
+    tables: tuple[SectionTableView, ...]
+    figures: tuple[str, ...]
+
+
+def section_views(shown: Sequence[Section]) -> tuple[SectionView, ...]:
+    """Return sections as they are shown."""
+    return tuple(
+        SectionView(
+            section.name,
+            section.title,
+            section.explanation,
+            tuple(_section_table(table) for table in section.tables),
+            tuple(chart.name for chart in section.charts),
+        )
+        for section in shown
+    )
+
+
+def _section_table(table: SectionTable) -> SectionTableView:
+    footnotes: list[str] = []
+    rows = tuple((name, tuple(_section_cell(cell, footnotes) for cell in cells)) for name, cells in table.rows)
+    return SectionTableView(table.title, table.explanation, table.columns, rows, tuple(footnotes))
+
+
+def _section_cell(cell: sections.Cell, footnotes: list[str]) -> Cell:
+    return Cell(cell.text, cell.interval, cell.text == sections.NOT_ESTIMABLE, _footnote(cell.note, footnotes))
+
+
+def _footnote(note: str, footnotes: list[str]) -> int | None:
+    """Return the number of a note; one reason often holds for a whole column, and is written once."""
+    if not note:
+        return None
+    if note not in footnotes:
+        footnotes.append(note)
+    return footnotes.index(note) + 1
+
+
 def tables(data: ReportData) -> tuple[Table, ...]:
     """Return the tables of a report, groups without a slice left out."""
     records = {(record.metric, record.slice): record for record in data.records}
@@ -70,12 +127,7 @@ def _table(group: SliceGroup, records: Mapping[tuple[str, str], MetricRecord], t
 def _cell(record: MetricRecord | None, footnotes: list[str]) -> Cell:
     if record is None:
         return Cell("not computed", "", True, None)
-    footnote = None
-    if record.note:
-        # One reason often holds for a whole column: it is written once, below the table.
-        if record.note not in footnotes:
-            footnotes.append(record.note)
-        footnote = footnotes.index(record.note) + 1
+    footnote = _footnote(record.note, footnotes)
     if record.value is None:
         return Cell("not estimable" if footnote else with_interval(record), "", True, footnote)
     no_interval = record.ci_low is None or record.ci_high is None

@@ -17,10 +17,11 @@ from markupsafe import Markup
 
 from forgery_det.core.artefacts import write_text
 from forgery_det.reporting import text
+from forgery_det.reporting.charts import section_pictures
 from forgery_det.reporting.data import ReportData
 from forgery_det.reporting.figures import pictures
 from forgery_det.reporting.style import Picture
-from forgery_det.reporting.view import tables
+from forgery_det.reporting.view import section_views, tables
 
 HTML_NAME = "report.html"
 MARKDOWN_NAME = "report.md"
@@ -55,7 +56,9 @@ def write_report(data: ReportData, run: Path) -> tuple[Path, ...]:
         The paths written, `report.html` first.
     """
     run = Path(run)
-    drawn = pictures(data)
+    drawn = (*pictures(data), *section_pictures(data.sections))
+    names = [picture.name for picture in drawn]
+    assert len(set(names)) == len(names), f"two figures with one name: {sorted(names)}"
     paths = [run / HTML_NAME, run / MARKDOWN_NAME]
     for picture in drawn:
         paths.append(run / FIGURES_NAME / f"{picture.name}.svg")
@@ -71,6 +74,16 @@ def write_report(data: ReportData, run: Path) -> tuple[Path, ...]:
 
 def render_html(data: ReportData, drawn: tuple[Picture, ...]) -> str:
     """Return the page as text."""
+    return html_environment().get_template("report.html.j2").render(_context(data, drawn))
+
+
+def render_markdown(data: ReportData, drawn: tuple[Picture, ...]) -> str:
+    """Return the Markdown summary as text."""
+    return markdown_environment().get_template("report.md.j2").render(_context(data, drawn))
+
+
+def html_environment() -> Environment:
+    """Return where HTML templates are rendered: everything is escaped unless it is marked as ours."""
     environment = Environment(
         loader=PackageLoader("forgery_det.reporting"),
         autoescape=True,
@@ -84,11 +97,11 @@ def render_html(data: ReportData, drawn: tuple[Picture, ...]) -> str:
         "data_uri": data_uri,
         "interval": text.with_interval,
     }
-    return environment.get_template("report.html.j2").render(_context(data, drawn))
+    return environment
 
 
-def render_markdown(data: ReportData, drawn: tuple[Picture, ...]) -> str:
-    """Return the Markdown summary as text."""
+def markdown_environment() -> Environment:
+    """Return where Markdown templates are rendered: every expression is escaped unless the template says `ours`."""
     environment = Environment(
         loader=PackageLoader("forgery_det.reporting"),
         autoescape=False,
@@ -98,7 +111,7 @@ def render_markdown(data: ReportData, drawn: tuple[Picture, ...]) -> str:
         finalize=lambda value: value if isinstance(value, Markup) else text.markdown(str(value)),
     )
     environment.filters |= {"ours": Markup, "number": text.number, "cut": text.plain, "interval": text.with_interval}
-    return environment.get_template("report.md.j2").render(_context(data, drawn))
+    return environment
 
 
 def data_uri(image: bytes) -> str:
@@ -115,11 +128,14 @@ def data_uri(image: bytes) -> str:
 
 
 def _context(data: ReportData, drawn: tuple[Picture, ...]) -> dict[str, Any]:
+    sections = section_views(data.sections)
+    in_sections = {name for section in sections for name in section.figures}
     return {
         "data": data,
         "tables": tables(data),
         "pictures": {picture.name: picture for picture in drawn},
-        "figures": [picture for picture in drawn if picture.name != "comparison"],
+        "figures": [picture for picture in drawn if picture.name not in {"comparison", *in_sections}],
+        "sections": sections,
         "inline": {picture.name: Markup(picture.inline()) for picture in drawn},
         "level_words": LEVEL_WORDS,
         "config": json.dumps(data.config, indent=2, sort_keys=True, ensure_ascii=False, default=str),

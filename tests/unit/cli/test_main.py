@@ -15,7 +15,18 @@ from forgery_det.core.errors import ConfigError
 from forgery_det.core.progress import Progress
 from forgery_det.core.shipped import shipped_config
 
-COMMANDS_OF_THE_DESIGN = {"quickstart", "collect", "audit", "fit", "evaluate", "predict", "list"}
+COMMANDS_OF_THE_DESIGN = {
+    "audit",
+    "collect",
+    "compare",
+    "ensemble",
+    "evaluate",
+    "fit",
+    "list",
+    "matrix",
+    "predict",
+    "quickstart",
+}
 
 
 def test_public_names_are_frozen() -> None:
@@ -84,11 +95,12 @@ def test_interruption_says_that_the_same_command_resumes(
     assert "the same command resumes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["detectors", "recipes", "metrics", "audits"])
+@pytest.mark.parametrize("kind", ["detectors", "recipes", "metrics", "audits", "perturbations", "protocols"])
 def test_list_prints_every_registered_name(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    known = {"detectors": "frozen_probe", "recipes": "samples", "metrics": "auroc", "audits": "file_facts"}[kind]
+    known = {"detectors": "frozen_probe", "recipes": "samples", "metrics": "auroc", "audits": "file_facts"}
+    known |= {"protocols": "prompt_length", "perturbations": "social_feed"}
     assert main(["list", kind]) == 0
-    assert known in capsys.readouterr().out
+    assert known[kind] in capsys.readouterr().out
 
 
 def test_a_config_file_gives_the_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from forgery_det.core.errors import ConfigError, ManifestError
+from forgery_det.core.errors import ConfigError, ManifestError, UnknownNameError
 from forgery_det.core.image_io import decode_file
 from forgery_det.core.manifest import Manifest
 from forgery_det.core.tables import PREDICTION_SCHEMA, RESULT_SCHEMA, read_table
@@ -17,7 +18,7 @@ from forgery_det.detectors.checkpoint import LoadedDetector, save_checkpoint
 from forgery_det.detectors.factory import create_detector
 from forgery_det.evaluation import evaluate, score
 
-OPTIONS = {"batch_size": 8, "n_replicates": 50, "gallery_size": 4, "device": "cpu"}
+OPTIONS = {"batch_size": 8, "n_replicates": 50, "gallery_size": 4, "device": "cpu", "protocols": {}}
 EVALUATE_MODULE = "forgery_det.evaluation.evaluate"
 
 
@@ -83,10 +84,35 @@ def test_a_run_folder_is_complete(
     assert record["config"]["split"] == "test"
     assert record["config"]["n_replicates"] == 50
     assert set(record["durations_s"]) == {"load", "score", "metrics", "report"}
+    assert record["config"]["protocols"] == {}
     assert record["facts"]["splits_scored"] == ["test", "val"]
     assert record["facts"]["seen_generators"] == ["flux-1", "sd-1"]
     assert record["facts"]["seen_generators_from"] == "the dataset's train and val splits"
     assert record["facts"]["n_bad_files"] == 0
+
+
+def test_protocols_are_in_the_results_the_report_and_the_record(
+    manifest: Manifest, judged: pl.DataFrame, checkpoint: Path, use, make_loaded, tmp_path: Path
+) -> None:
+    use(make_loaded())
+    declared = {"held_out_generator": None, "temporal": {"cutoff": date(2025, 1, 31)}, "false_alarm": {}}
+    run = evaluate(checkpoint, manifest.root, tmp_path / "run", **(OPTIONS | {"protocols": declared}))
+    held_out = judged.filter((pl.col("label") == 0) | ~pl.col("generator").is_in(["sd-1", "flux-1"]))
+    expected = roc_auc_score(held_out["label"].to_numpy(), held_out["logit"].to_numpy())
+    assert results(run)["auroc", "level=generator,exposure=held_out"]["value"] == pytest.approx(expected, abs=1e-12)
+    assert results(run)["fpr@balanced", "source=city"]["n"] == 12
+    record = json.loads((run / "run.json").read_text())
+    assert record["config"]["protocols"] == {
+        "held_out_generator": {}, "temporal": {"cutoff": "2025-01-31"}, "false_alarm": {},
+    }  # fmt: skip
+    assert {f"protocol.{name}" for name in declared} <= set(record["durations_s"])
+    html = (run / "report.html").read_text()
+    anchors = [html.index(f'<section class="protocol" id="protocol-{name}">') for name in declared]
+    assert anchors == sorted(anchors)
+    assert all(f'href="#protocol-{name}"' in html for name in declared)
+    # Nothing in this dataset has a release date, and the report says whose.
+    assert "Without a date, in a row of their own: flux-1, janus-1, rare-1, sd-1." in html
+    assert "## Held" in (run / "report.md").read_text()
 
 
 @pytest.mark.usefixtures("without_report")
@@ -255,6 +281,8 @@ def test_the_audit_stands_beside_the_detector(
         ({"prompt_word_bins": [60, 20]}, ConfigError, "Expected `prompt_word_bins` as ascending"),
         ({"batch_size": 0}, ConfigError, "Expected `batch_size` of at least 1, got 0"),
         ({"n_replicates": 1}, ConfigError, "n_replicates"),
+        ({"protocols": {"temporl": {}}}, UnknownNameError, "Unknown protocol 'temporl': did you mean 'temporal'"),
+        ({"protocols": {"temporal": {"perio": 1}}}, ConfigError, "Unknown option 'perio' of protocol 'temporal'"),
         ({"audit": Path("/nowhere")}, ConfigError, "Expected an audit file, got none at /nowhere"),
     ],
 )

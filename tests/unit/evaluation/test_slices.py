@@ -15,8 +15,7 @@ def test_each_slice_of_fakes_is_set_against_all_real_images(judged: pl.DataFrame
         rows = judged[part.row_N]
         assert rows.filter(pl.col("label") == 1).height == part.n_generated, part.key
         assert rows.filter(pl.col("label") == 0).height == part.n_real, part.key
-        assert part.n_real == n_real or part.group == "source"
-        assert part.n_generated == 0 or part.group != "source"
+        assert part.n_real == n_real
 
 
 def test_keys_and_order(judged: pl.DataFrame) -> None:
@@ -26,7 +25,6 @@ def test_keys_and_order(judged: pl.DataFrame) -> None:
         "paradigm=diffusion", "paradigm=gan", "paradigm=mllm",
         "decoder=pixel", "decoder=vae", "decoder=vq",
         "prompt_words=1-20", "prompt_words=21-60", "prompt_words=61-150", "prompt_words=151+",
-        "source=alps", "source=city",
     ]  # fmt: skip
 
 
@@ -45,8 +43,6 @@ def test_members_are_those_that_a_filter_finds(judged: pl.DataFrame) -> None:
         rows = judged[parts[key].row_N].filter(pl.col("label") == 1)
         assert set(rows["image_id"]) == expected, key
     assert parts["prompt_words=151+"].n_generated == 0
-    city = judged[parts["source=city"].row_N]
-    assert set(city["source"]) == {"city"}
 
 
 def test_fakes_without_a_prompt_are_in_no_prompt_bin(judged: pl.DataFrame) -> None:
@@ -60,12 +56,11 @@ def test_exposure_of_slices(judged: pl.DataFrame) -> None:
     assert exposure["generator=sd-1"] == "seen"
     assert exposure["generator=flux-1"] == "held_out"
     assert exposure["paradigm=diffusion"] == "all"  # one of each
-    assert exposure["source=alps"] == "real"
 
 
 def test_when_nobody_knows_nothing_is_held_out(judged: pl.DataFrame) -> None:
     parts = make_slices(judged, None)
-    assert {part.exposure for part in parts} == {"all", "real"}
+    assert {part.exposure for part in parts} == {"all"}
     assert not [part for part in parts if part.key.startswith("exposure=")]
 
 

@@ -82,15 +82,15 @@ def test_good_evidence_meets_no_objection() -> None:
         (dataclasses.replace(GOOD, audit=(finding("file_facts", 0.5),)), "doubt: The audit has no thumbnail test"),
         (
             dataclasses.replace(GOOD, audit=(finding("thumbnail_content", 0.9),)),
-            "problem: Thumbnail only reaches AUROC 0.900",
+            "problem: Thumbnail only: AUROC 0.900",
         ),
         (
             dataclasses.replace(GOOD, audit=(finding("thumbnail_content", 0.8),)),
-            "doubt: Thumbnail only reaches AUROC 0.800",
+            "doubt: Thumbnail only: AUROC 0.800",
         ),
         (
             dataclasses.replace(GOOD, audit=(finding("file_facts", 0.99, "fail"),)),
-            "problem: File facts only reaches AUROC 0.990",
+            "problem: File facts only: AUROC 0.990",
         ),
         (
             dataclasses.replace(GOOD, audit=(*GOOD.audit, finding("duplicates", 3, "fail", "split=test"))),

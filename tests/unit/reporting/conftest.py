@@ -132,13 +132,13 @@ def make_report_data() -> ReportData:
             (
                 Caveat(
                     "problem",
-                    "Thumbnail only reaches AUROC 0.874, 95 % interval 0.812 to 0.926 (a classifier on a tiny "
+                    "Thumbnail only: AUROC 0.874, 95 % interval 0.812 to 0.926 (a classifier on a tiny "
                     "thumbnail: what the picture shows, no fine detail). That is close to the detector's own 0.921: "
                     "it may have learnt only that.",
                 ),
                 Caveat("doubt", "The true AUROC may be as low as 0.87."),
                 Caveat("doubt", "On generators seen in training the AUROC is 0.984: a new generator costs about 0.06."),
-                Caveat("ok", "File facts only reaches AUROC 0.531. This shortcut explains little."),
+                Caveat("ok", "File facts only: AUROC 0.531. This shortcut explains little."),
             ),
         ),
         comparison=(

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from forgery_det.core.types import CLEAN, MetricRecord
+from forgery_det.core.types import CLEAN, GENERATED, MetricRecord
 from forgery_det.evaluation.slice_metrics import Statistics
 from forgery_det.evaluation.thresholds import Thresholds
 from forgery_det.reporting.data import Caveat
@@ -33,6 +33,8 @@ class ProtocolContext:
         statistics: Replicates, seed, smallest slice.
         seen: Generators that training used; None when nobody knows.
         training: The checkpoint's summary of its training data.
+        manifest: Every row of the manifest, those of unscored splits included; for facts about generators, never for
+            scores. None stands for the rows of `table`.
     """
 
     table: pl.DataFrame
@@ -41,6 +43,7 @@ class ProtocolContext:
     statistics: Statistics
     seen: frozenset[str] | None
     training: Mapping[str, Any]
+    manifest: pl.DataFrame | None = None
 
     def judged(self) -> pl.DataFrame:
         """Return the rows of the judged split as they are stored, without perturbed copies."""
@@ -49,6 +52,19 @@ class ProtocolContext:
     def perturbed(self) -> pl.DataFrame:
         """Return all rows of the judged split."""
         return self.table.filter(pl.col("split") == self.split)
+
+    def generators(self) -> pl.DataFrame:
+        """Return what the dataset knows of each generator: `generator`, `paradigm`, `decoder`, `release_date`.
+
+        One row a generator, sorted by name; of a generator with several dates, the first.
+        """
+        rows = self.table if self.manifest is None else self.manifest
+        return (
+            rows.filter(pl.col("label") == GENERATED)
+            .group_by("generator")
+            .agg(pl.col("paradigm").sort().first(), pl.col("decoder").sort().first(), pl.col("release_date").min())
+            .sort("generator")
+        )
 
 
 @dataclass(frozen=True, slots=True)
