@@ -8,6 +8,7 @@ by half gives plausible and wrong scores.
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import warnings
 import zipfile
@@ -66,7 +67,9 @@ def read_file(source: str | Path) -> Any:
         with warnings.catch_warnings():
             # About pickles that torch did not write; those that cannot be read are errors below.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            # Options of a training script: plain attributes, no code. Many authors leave them in their files.
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         # torch tells a forbidden import from a damaged pickle by the text alone, and its text advises unsafe loading.
         if "global" in str(error).lower():

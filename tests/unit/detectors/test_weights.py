@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 import pickle
 import warnings
 from collections import OrderedDict
@@ -79,9 +80,16 @@ def test_a_file_that_could_run_code_is_refused_and_does_not(tmp_path, content, z
 
 
 def test_the_refusal_names_what_the_file_asked_for(tmp_path):
-    torch.save({"model": STATE, "opt": argparse.Namespace(lr=1)}, tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"import Python objects \(argparse\.Namespace\)"):
+    torch.save({"model": STATE, "opt": pathlib.PurePosixPath("a")}, tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"import Python objects \(pathlib\.PurePosixPath\)"):
         read_weights(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_options_of_a_training_script_are_no_code(tmp_path, zipped):
+    content = {"model": STATE, "epoch": 3, "args": argparse.Namespace(lr=1, data=["a"])}
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    torch.testing.assert_close(read_weights(tmp_path / "x.pth"), STATE)
 
 
 def test_an_archive_of_code_is_refused_with_the_way_to_convert_it(tmp_path):
