@@ -50,7 +50,7 @@ lint: install
 	$(BIN)/lint-imports --config pyproject.toml
 
 unit: install
-	$(PYTEST) -n 2 --dist loadscope --doctest-modules -m "$(FAST)" tests src
+	$(PYTEST) -n 2 --dist worksteal --doctest-modules -m "$(FAST)" tests src
 
 test-slow: install  ## The slow tests (simulated coverage of intervals and the like)
 	$(PYTEST) -m slow tests

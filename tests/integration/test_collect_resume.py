@@ -82,7 +82,10 @@ def test_killed_and_started_again_ends_in_the_same_bytes(recipe: Path, tmp_path:
 
 @pytest.mark.parametrize(
     ("file", "before", "after"),
-    [("recipe.yaml", "short_side_px: 48", "short_side_px: 40"), ("t.csv", "0,0,80,64", "0,0,79,64")],
+    [
+        ("recipe.yaml", "short_side_px: 48", "short_side_px: 40"),
+        pytest.param("t.csv", "0,0,80,64", "0,0,79,64", marks=pytest.mark.slow),
+    ],
 )
 def test_a_kill_while_the_recipe_changes_never_mixes(
     recipe: Path, tmp_path: Path, file: str, before: str, after: str

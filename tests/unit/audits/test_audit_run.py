@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import Planter
 from forgery_det.audits import AUDITS, audit
 from forgery_det.cli.datasets import audit as cli_audit
 from forgery_det.core.errors import ConfigError, ManifestError, UnknownNameError
 from forgery_det.core.manifest import Manifest
 from forgery_det.core.progress import Progress
 from forgery_det.core.shipped import shipped_config
+from synth.planted import Planter
 
 
 def test_a_clean_dataset_passes_all_audits(planter: Planter) -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conftest import Planter
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits.file_facts import fact_table, one_codec_policy, single_facts
 from forgery_det.core.artefacts import write_json
 from forgery_det.core.errors import ManifestError
 from forgery_det.core.manifest import Manifest
+from synth.planted import Planter
 
 
 def findings(planter: Planter, name: str = "file_facts", **options: Any) -> dict[str, AuditFinding]:

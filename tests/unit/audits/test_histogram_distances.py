@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from conftest import Planter, picture
 from forgery_det.audits import AuditFinding, audit, fact_distances
 from forgery_det.audits.fact_distances import (
     KOLMOGOROV_SMIRNOV,
@@ -19,6 +18,7 @@ from forgery_det.audits.fact_distances import (
 )
 from forgery_det.audits.facts import facts_of, quantisation_tables
 from forgery_det.core.manifest import Manifest
+from synth.planted import Planter, picture
 
 
 def findings(planter: Planter) -> dict[str, AuditFinding]:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import polars as pl
-from conftest import Planter
 
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.core.manifest import Manifest
+from synth.planted import Planter
 
 
 def findings(planter: Planter, name: str, **options: int | None) -> dict[str, AuditFinding]:

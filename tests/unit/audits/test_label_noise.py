@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from conftest import Planter
 from forgery_det.audits import audit
+from synth.planted import Planter
 
 
 def test_a_probe_that_cannot_tell_the_classes_has_no_say(planter: Planter) -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from conftest import Planter, picture
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits.leaks import SHOWN_ROWS
 from forgery_det.core.manifest import Manifest
+from synth.planted import Planter, picture
 
 
 def findings(planter: Planter, name: str = "duplicates_across_splits") -> dict[str, AuditFinding]:

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import Planter, picture
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits import near_duplicates as module
 from forgery_det.audits.near_duplicates import MIRROR_MASK, matches, mirror_candidates
 from forgery_det.core.manifest import Manifest
 from forgery_det.recipes.phash import parse_hashes, phash
+from synth.planted import Planter, picture
 
 
 def findings(planter: Planter, **options: int) -> dict[str, AuditFinding]:

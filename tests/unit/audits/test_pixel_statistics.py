@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import picture
 from forgery_det.audits.pixel_statistics import N_RINGS, N_STATISTICS, OFFSETS, pixel_statistics
+from synth.planted import picture
 
 
 def test_a_wave_lies_in_the_ring_of_its_frequency() -> None:

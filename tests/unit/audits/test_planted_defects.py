@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Planter
 from forgery_det.audits import AUDITS, audit
 from forgery_det.core.artefacts import write_json
 from forgery_det.core.manifest import Manifest
+from synth.planted import Planter
 
 Plant = Callable[[Planter], None]
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import Planter
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits.prompt_overlap import jaccard, normalised, similar_prompts
 from forgery_det.core.errors import ConfigError
+from synth.planted import Planter
 
 
 def findings(planter: Planter, **options: float) -> dict[str, AuditFinding]:

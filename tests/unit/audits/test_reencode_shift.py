@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import Planter
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits import detector_logits as scoring
 from forgery_det.audits.reencode_shift import level_of, reencoded
@@ -20,6 +19,7 @@ from forgery_det.detectors.factory import create_detector
 from forgery_det.metrics.comparison import Comparison
 from forgery_det.metrics.ranking import auroc
 from forgery_det.transforms.preprocess import CenterCrop, Preprocess
+from synth.planted import Planter
 
 
 class Blockiness(Detector):

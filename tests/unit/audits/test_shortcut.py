@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from conftest import Planter
 from forgery_det.audits.context import AuditContext, AuditOptions
 from forgery_det.audits.shortcut import NEGATIVE_BIAS, Measured, Shortcut, judged, level_of, measure
 from forgery_det.core.manifest import Manifest
 from forgery_det.metrics.estimate import Estimate
+from synth.planted import Planter
 
 SHORTCUT = Shortcut("file_facts", "Facts of the files alone", "Mend it.", "fail", lambda: None)
 

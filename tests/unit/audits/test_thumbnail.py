@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from conftest import Planter
 from forgery_det.audits import AuditFinding, audit
 from forgery_det.audits.thumbnail import content_features
+from synth.planted import Planter
 
 
 def findings(planter: Planter) -> dict[str, AuditFinding]:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from conftest import picture
 from forgery_det.audits.views import GRAY_PX, VIEWS, View, best_correlation, cut, small_gray, view_hashes
 from forgery_det.recipes.phash import parse_hashes, phash
+from synth.planted import picture
 
 
 def test_a_view_is_the_piece_that_it_names() -> None:

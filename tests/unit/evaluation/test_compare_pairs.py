@@ -30,6 +30,7 @@ def any_difference(common: Common) -> bool:
     return any(differ(pair, ALPHA) for pair in pairs)
 
 
+@pytest.mark.slow
 def test_four_equal_detectors_are_separated_no_more_often_than_alpha(tmp_path: Path) -> None:
     manifest = table_dataset(tmp_path, 80, 60, crops=4)
     n_studies = 80

@@ -43,12 +43,12 @@ def plain_replicates(label, logit, cluster, function, n_replicates: int, seed: i
     return np.array(values)
 
 
-@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("mixed", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     ("metric", "threshold", "reference"),
     [
         ("auroc", None, roc_auc_score),
-        ("average_precision", None, average_precision_score),
+        pytest.param("average_precision", None, average_precision_score, marks=pytest.mark.slow),
         ("tpr", 0.6, lambda y, s: np.mean(s[y == 1] >= 0.6)),
     ],
 )

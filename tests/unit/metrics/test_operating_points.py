@@ -45,6 +45,7 @@ def test_guarantee_needs_enough_real_images() -> None:
     assert (point.fpr, point.tpr) == (0.0, None)
 
 
+@pytest.mark.slow
 def test_bound_holds_on_new_images_as_often_as_it_says() -> None:
     """For continuous logits the FPR of the rule is Beta(k + 1, n - k); the uniform distribution makes it visible."""
     rng = np.random.default_rng(3)

@@ -23,7 +23,7 @@ def tied_data(n: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(SCORED)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_auroc_and_ap_equal_scikit_learn_under_ties(rows: list[tuple[int, int]]) -> None:
     label, logit = (np.array(column) for column in zip(*rows, strict=True))
     if label.min() == label.max():

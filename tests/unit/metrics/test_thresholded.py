@@ -81,7 +81,7 @@ def test_threshold_at_fpr_refuses_a_target_outside_its_range() -> None:
 
 
 @given(SCORED)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_threshold_balanced_is_best_and_highest(rows: list[tuple[int, int]]) -> None:
     data = split_by_class(rows)
     if data is None:

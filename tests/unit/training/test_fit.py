@@ -205,7 +205,10 @@ OPTIONS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize(
     "options",
-    [pytest.param(value, id=key, marks=[pytest.mark.slow] * ("bfloat16" in key)) for key, value in OPTIONS.items()],
+    [
+        pytest.param(value, id=key, marks=[pytest.mark.slow] * ("bfloat16" in key or key == "average"))
+        for key, value in OPTIONS.items()
+    ],
 )
 def test_a_training_with_any_option_resumes_to_the_same_weights(words: Words, options: dict[str, object]) -> None:
     options = {"epochs": 4, "model__optimizer__lr": 0.01, **options}

@@ -89,6 +89,7 @@ def test_unknown_name_is_explained():
         create_augment("jpg_blur")
 
 
+@pytest.mark.slow
 def test_albumentations_neither_warns_nor_calls_home():
     code = OFFLINE + (
         "import numpy as np\n"

@@ -70,6 +70,7 @@ def test_the_worst_generator_is_named_with_holm() -> None:
     assert all(len(cells) == len(t.columns) - 1 for t in result.section.tables for _, cells in t.rows)
 
 
+@pytest.mark.slow
 def test_the_worst_of_equals_is_called_chance() -> None:
     levels = []
     for seed in range(10):
