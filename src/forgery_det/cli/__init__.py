@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,8 +103,29 @@ def _run(name: str, command: Command, words: list[str]) -> int:
     function = command.load()
     if command.raw:
         return function(words)
+    try:
+        values = parse_options(name, words)
+    except SystemExit as stop:
+        return DONE if stop.code in (0, None) else BAD_USAGE
+    return function(**values)
+
+
+def parse_options(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments that a command line gives to the function of a command.
+
+    Args:
+        name: One of `COMMANDS` that is not raw.
+        words: What follows the command's name.
+
+    Raises:
+        SystemExit: `--help` was asked for (code 0), or the words do not fit the signature.
+    """
     from jsonargparse import ArgumentParser
 
+    from forgery_det.cli.words import completed
+
+    command = COMMANDS[name]
+    function = command.load()
     parser = ArgumentParser(prog=f"forgery-det {name}", description=command.summary)
     parser.add_argument("--config", action="config", help="YAML file with values for the options below")
     parser.add_function_arguments(function, skip=set(command.positional))
@@ -112,17 +134,11 @@ def _run(name: str, command: Command, words: list[str]) -> int:
         parser.add_argument(
             parameter, type=kind, nargs="*" if several else None, help=_positional_help(function, parameter)
         )
-    try:
-        namespace = parser.parse_args(words)
-    except SystemExit as stop:
-        return DONE if stop.code in (0, None) else BAD_USAGE
-    values = {key: value for key, value in vars(namespace).items() if key != "config"}
-    return function(**values)
+    namespace = parser.parse_args(completed(function, words))
+    return {key: value for key, value in vars(namespace).items() if key != "config"}
 
 
 def _positional(function: Callable[..., int], parameter: str) -> tuple[Any, bool]:
-    import typing
-
     annotation = typing.get_type_hints(function)[parameter]
     if typing.get_origin(annotation) is list:
         return typing.get_args(annotation)[0], True

@@ -19,7 +19,7 @@ TABLE_FROM_COLUMNS = 140
 """A narrower terminal gets a block for each detector: ten columns would break every word."""
 
 _LEGEND = "M values: millions of parameters, M learn: those that learn. ms, MB: an image of 512 x 512 px on one core."
-_NOT_MEASURED = "Time and memory are not measured on this machine: forgery-det list detectors --measure true (minutes)."
+_NOT_MEASURED = "Time and memory are not measured on this machine: forgery-det list detectors --measure (minutes)."
 
 
 def print_detectors(markdown: bool, measure: bool) -> int:

@@ -27,7 +27,7 @@ def test_everything_is_shown_whole_at_any_width(columns, monkeypatch, capsys, tm
     assert [word for word in words if word not in out] == []
     together = "".join(out.split())
     assert ("https://github.com/PeterWang512/CNNDetection" in together) == (columns == 80)
-    assert "list detectors --measure true" in " ".join(out.split())
+    assert "list detectors --measure" in " ".join(out.split())
 
 
 def test_measuring_is_kept_for_the_next_time(monkeypatch, capsys, tmp_path):

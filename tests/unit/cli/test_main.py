@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -9,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import forgery_det
-from forgery_det.cli import COMMANDS, main
+from forgery_det.cli import COMMANDS, main, parse_options
 from forgery_det.cli.display import _Lines
 from forgery_det.core.errors import ConfigError
 from forgery_det.core.progress import Progress
 from forgery_det.core.shipped import shipped_config
+
+ROOT = Path(__file__).parents[3]
 
 COMMANDS_OF_THE_DESIGN = {
     "audit",
@@ -77,6 +81,50 @@ def test_bad_usage_is_2_and_says_what_was_meant(capsys: pytest.CaptureFixture[st
     assert main(["audit", str(tmp_path), "--sed", "3"]) == 2
     assert main(["predict", str(tmp_path / "none.ckpt")]) == 2
     assert "got nothing to score" in capsys.readouterr().err
+
+
+def _documented_commands() -> list[tuple[str, str]]:
+    """Return where and what: every `forgery-det ...` line that a reader could copy."""
+    files = [ROOT / "README.md", ROOT / "Makefile", *sorted((ROOT / "docs").glob("*.md"))]
+    files += [*sorted((ROOT / "configs").rglob("*.yaml")), *sorted((ROOT / "data_recipes").glob("*/README.md"))]
+    line = re.compile(
+        r"^(?:# |\t|> )?(?:\.venv/bin/|\$\(BIN\)/|\$ )?forgery-det (?P<words>[a-z][a-z-]* .*?)(?: {2,}[^ ].*)?$"
+    )
+    text_of = {
+        path: path.read_text(encoding="utf-8").replace("\\\n", " ") for path in files if path.name != "design.md"
+    }
+    found = [(path, line.match(row)) for path, text in text_of.items() for row in text.splitlines()]
+    return [(str(path.relative_to(ROOT)), match["words"]) for path, match in found if match]
+
+
+def test_documented_commands_are_found() -> None:
+    places = {place for place, _ in _documented_commands()}
+    assert {"README.md", "Makefile", "docs/audits.md", "configs/evaluate/default.yaml"} <= places
+
+
+@pytest.mark.parametrize(("place", "words"), _documented_commands())
+def test_every_documented_command_parses(place: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = words.replace("$(OUT)", "out").replace("$(if $(QUICK),--quick)", "--quick").rstrip(".")
+    name, *rest = [word for word in shlex.split(words, comments=True) if word not in ("...", "|", "[--quick]")]
+    assert name in COMMANDS, place
+    if not COMMANDS[name].raw:
+        assert parse_options(name, rest), place
+
+
+@pytest.mark.parametrize(
+    ("words", "quick"),
+    [
+        (["--quick"], True),
+        (["--quick", "--seed", "3"], True),
+        (["--seed", "3", "--quick", "true"], True),
+        (["--quick", "false"], False),
+        (["--quick=false"], False),
+        ([], False),
+    ],
+)
+def test_a_flag_may_stand_alone(words: list[str], quick: bool) -> None:
+    assert parse_options("quickstart", words)["quick"] is quick
 
 
 def test_interruption_says_that_the_same_command_resumes(

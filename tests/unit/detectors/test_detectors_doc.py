@@ -21,7 +21,7 @@ def between(name: str) -> str:
 
 
 def test_the_table_is_the_generated_one():
-    assert between("table") == markdown_table(list(detector_rows())), "forgery-det list detectors --markdown true"
+    assert between("table") == markdown_table(list(detector_rows())), "forgery-det list detectors --markdown"
 
 
 def test_costs_are_of_known_detectors_in_order():
