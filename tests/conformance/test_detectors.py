@@ -163,6 +163,7 @@ def test_a_frozen_extractor_gives_the_same_features_while_training(name):
     assert {key.split(".")[0] for key, value in detector.named_parameters() if value.requires_grad} == {"head"}
 
 
+@pytest.mark.slow
 def test_state_dict_round_trip(name):
     detector, other = build(name), create_detector(name, **DETECTORS.get(name).tiny)
     other.load_state_dict(detector.state_dict())
@@ -179,6 +180,7 @@ def test_checkpoint_round_trip(name, tmp_path):
         assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in detector.parameters()]
 
 
+@pytest.mark.slow
 def test_a_weights_file_with_a_key_too_many_is_refused(name, tmp_path):
     detector = build(name)
     torch.save({"state_dict": dict(detector.state_dict()) | {"surplus": torch.zeros(1)}}, tmp_path / "a.pth")
@@ -192,6 +194,7 @@ def assert_close_in_half(half_B: torch.Tensor, full_B: torch.Tensor) -> None:
     assert (half_B - full_B).abs().max() <= HALF_RTOL * size + HALF_ATOL
 
 
+@pytest.mark.slow
 def test_half_precision_is_close(name):
     detector = build(name)
     images = batch_for(detector)
@@ -213,6 +216,7 @@ def test_the_gpu_gives_the_same_logits(name):
     assert moved.logit(photograph()) == pytest.approx(float(expected[0]), rel=1e-2, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [(1, 1), (1, 200), (200, 1), (5, 7), (63, 65), (2, 8000), (8000, 3)],
@@ -222,6 +226,7 @@ def test_images_of_any_size_are_scored(name, size):
     assert np.isfinite(build(name).logit(photograph(*size)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0, 127, 255])
 def test_flat_grey_images_are_scored(name, value):
     assert np.isfinite(build(name).logit(np.full((80, 120, 3), value, np.uint8)))

@@ -87,6 +87,7 @@ def test_the_logit_is_the_second_layer(detector: Aeroblade, reference: Reference
     assert difference <= reference.atol
 
 
+@pytest.mark.slow
 def test_an_image_that_the_official_code_fails_on_is_scored(detector: Aeroblade, reference: Reference) -> None:
     assert reference.raises("3_small")
     image = read_image("3_small")
@@ -94,6 +95,7 @@ def test_an_image_that_the_official_code_fails_on_is_scored(detector: Aeroblade,
     assert detector.logit(image) == pytest.approx(detector.logit(image[3:147, 2:178]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_other_forms_of_the_file_give_the_same_network(
     detector: Aeroblade, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -105,6 +107,7 @@ def test_other_forms_of_the_file_give_the_same_network(
         torch.testing.assert_close(other.state_dict(), detector.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["vae.decoder.conv_in.bias", "lpips.net.slice3.12.weight"])
 def test_a_missing_key_is_named(gone: str, state: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({key: value for key, value in state.items() if key != gone}, tmp_path / "less.pth")

@@ -125,6 +125,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path.unlink()
 
 
+@pytest.mark.slow
 def test_keys_and_shapes_are_the_official_ones(loaded: tuple[Case, Detector]) -> None:
     case, detector = loaded
     official = {key: shape for key, shape, _ in case.reference.entries if not key.startswith(case.unused or ("\0",))}
@@ -160,6 +161,7 @@ def test_a_small_file_in_official_logit_out(case: Case, tmp_path: Path) -> None:
     assert difference <= case.reference.atol
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SMALL, ids=ids)
 def test_every_container_of_the_weights_gives_the_same_detector(case: Case, tmp_path: Path) -> None:
     state = case.state(seed=77)

@@ -37,6 +37,7 @@ def test_the_report_is_written_and_traceable(planter: Planter, tmp_path: Path) -
     assert written["findings"][0]["waived"] == ""
 
 
+@pytest.mark.slow
 def test_the_same_dataset_gives_the_same_bytes(planter: Planter, tmp_path: Path) -> None:
     dataset = planter.build()
     for folder in ("a", "b"):

@@ -139,6 +139,7 @@ def test_the_order_of_the_rows_does_not_matter(planter: Planter) -> None:
     assert findings(planter) == first
 
 
+@pytest.mark.slow
 def test_a_sample_is_seeded_and_said(planter: Planter) -> None:
     found = findings(planter, max_images=40)
     assert found["overall"].n == 40

@@ -49,6 +49,7 @@ def test_equal_images_have_no_distance_and_layer_0_is_the_sum_of_the_others():
     torch.testing.assert_close(distance_B6[:, 0], full.mean(dim=(1, 2, 3)))
 
 
+@pytest.mark.slow
 def test_weights_of_torchvision_and_of_the_authors_together_are_lpips():
     network = vgg16(weights=None).eval()
     lpips = LPIPS()

@@ -20,6 +20,7 @@ def between(name: str) -> str:
     return found
 
 
+@pytest.mark.slow
 def test_the_table_is_the_generated_one():
     assert between("table") == markdown_table(list(detector_rows())), "forgery-det list detectors --markdown"
 

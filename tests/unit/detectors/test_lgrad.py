@@ -95,6 +95,7 @@ def test_the_fused_halving_is_the_mean_of_four_shifted_convolutions() -> None:
     )
 
 
+@pytest.mark.slow
 def test_published_discriminators_hold_parts_that_are_not_needed(tmp_path: Path) -> None:
     state = StyleGANDiscriminator(64).state_dict()
     published = {**state, "lod": torch.zeros(()), "input3.weight": torch.zeros(1), "layer1.blur.kernel": torch.ones(1)}

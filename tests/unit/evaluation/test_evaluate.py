@@ -145,6 +145,7 @@ def test_operating_points_of_the_checkpoint_are_used_and_val_is_not_scored(
     assert results(run)["threshold@balanced", "overall"]["value"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_dataset_without_val_has_no_thresholded_numbers(
     manifest: Manifest, checkpoint: Path, use, make_loaded, tmp_path: Path
 ) -> None:
@@ -228,6 +229,7 @@ def test_bad_files_are_in_the_record_and_in_the_report(
         assert "1 of 65 files could not be scored" in text, name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_bad_files_are_remembered_when_nothing_is_scored_again(
     manifest: Manifest, checkpoint: Path, use, make_loaded, tmp_path: Path
@@ -310,6 +312,7 @@ def test_a_foreign_run_json_is_not_overwritten(
     assert (tmp_path / "run" / "run.json").read_text() == "[1, 2]"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_a_real_checkpoint_goes_through(manifest: Manifest, tmp_path: Path) -> None:
     detector = create_detector("frozen_probe", backbone="test_resnet", backbone_weights=None, image_size_px=64)

@@ -119,6 +119,7 @@ def test_real_networks_of_both_kinds_work() -> None:
         assert np.isfinite(heat_HW).all()
 
 
+@pytest.mark.slow
 def test_the_gallery_shows_heat_where_it_is_asked_for(
     manifest: Manifest, make_loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

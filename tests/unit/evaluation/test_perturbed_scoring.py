@@ -223,6 +223,7 @@ def test_the_shipped_configurations_are_valid_and_the_full_one_has_everything() 
         assert check_protocols(config["protocols"]) == {"robustness": {}, "contamination": {}}
 
 
+@pytest.mark.slow
 def test_evaluate_writes_the_copies_judges_clean_images_and_reuses_the_scores(
     manifest: Manifest, make_loaded, tmp_path, monkeypatch
 ) -> None:

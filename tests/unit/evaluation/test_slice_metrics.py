@@ -124,6 +124,7 @@ def test_directions(records: dict) -> None:
     assert records["prevalence", "overall"].higher_is_better is None
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers_whatever_the_row_order(judged: pl.DataFrame) -> None:
     order = np.random.default_rng(1).permutation(judged.height)
     mixed = judged[order]

@@ -134,6 +134,7 @@ def test_only_new_and_changed_files_are_processed(
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

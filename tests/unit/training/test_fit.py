@@ -67,6 +67,7 @@ def test_fit_learns_calibrates_on_val_and_writes_what_made_it(words: Words, lear
     assert list((result.run / "logs").rglob("metrics.csv"))
 
 
+@pytest.mark.slow
 def test_cached_features_give_the_training_that_images_give(words: Words) -> None:
     cached = fit(words("cached"))
     direct = fit(words("direct", run__cache_features="false"))
@@ -96,12 +97,14 @@ def test_a_training_without_validation_gain_stops_early_and_stays_stopped(words:
     assert same(weights(again.checkpoint), best)
 
 
+@pytest.mark.slow
 def test_moving_average_of_the_weights_is_what_is_kept(words: Words) -> None:
     plain = fit(words("plain", epochs=2))
     averaged = fit(words("averaged", epochs=2, run__ema_decay=0.9))
     assert not same(weights(plain.checkpoint), weights(averaged.checkpoint))
 
 
+@pytest.mark.slow
 def test_fine_tuning_moves_the_backbone_and_accumulates_gradients(words: Words) -> None:
     result = fit(words(detector="timm_classifier", epochs=1, trainer__accumulate_grad_batches=2))
     trained = weights(result.checkpoint)

@@ -27,6 +27,7 @@ def test_every_preset_is_tested():
     assert {path.stem for path in (CONFIGS / "preset").glob("*.yaml")} == set(PRESETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_a_linear_probe_on_its_backbone(name, tmp_path, monkeypatch):
     monkeypatch.setattr(FitCLI, "instantiate_classes", lambda _: None)
