@@ -17,6 +17,7 @@ from forgery_det.audits.context import AuditContext
 from forgery_det.core.errors import ImageError, ManifestError
 from forgery_det.core.image_io import read_facts
 from forgery_det.core.manifest import Manifest
+from forgery_det.core.stored import read_stored
 
 ORIGINS_NAME = "origins.parquet"
 _SOI_BYTES, _DQT, _SOS, _FILL = 2, 0xDB, 0xDA, 0xFF
@@ -47,7 +48,7 @@ def read_stored_facts(frame: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
 
     def one(path: str) -> dict[str, Any] | None:
         try:
-            return facts_of((manifest.root / path).read_bytes())
+            return facts_of(read_stored(manifest.image_file(path)))
         except (ImageError, OSError):
             return None
 

@@ -28,6 +28,7 @@ from forgery_det.audits.facts import read_origins
 from forgery_det.audits.report import AuditFinding
 from forgery_det.audits.shortcut import Shortcut, gathered, judged, measure, shortcut_findings
 from forgery_det.core.manifest import Manifest
+from forgery_det.core.stored import stored_size
 from forgery_det.metrics.inputs import FloatArray
 from forgery_det.metrics.ranking import auroc
 
@@ -93,7 +94,7 @@ def origin_facts(context: AuditContext) -> tuple[AuditFinding, ...]:
 
 def with_file_sizes(frame: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
     """Add `n_bytes`, null where the file is missing."""
-    sizes = [path.stat().st_size if (path := manifest.image_file(name)).is_file() else None for name in frame["path"]]
+    sizes = [stored_size(manifest.image_file(name)) for name in frame["path"]]
     return frame.with_columns(pl.Series("n_bytes", sizes, dtype=pl.Int64))
 
 

@@ -10,6 +10,7 @@ from forgery_det.audits.report import AuditFinding
 from forgery_det.core.artefacts import sha256_bytes
 from forgery_det.core.errors import ImageError
 from forgery_det.core.image_io import read_facts
+from forgery_det.core.stored import read_stored, stored_size
 from forgery_det.core.types import SPLITS
 
 _CLASSES = {0: "real", 1: "generated"}
@@ -43,7 +44,8 @@ def _split_classes(images: pl.DataFrame, split: str) -> AuditFinding:
 def missing_files(context: AuditContext) -> tuple[AuditFinding, ...]:
     """Return the files that are missing, of all, and those with other bytes or facts, of a sample that is read."""
     frame = context.sample(None)
-    there = pl.Series([context.manifest.image_file(path).is_file() for path in frame["path"]], dtype=pl.Boolean)
+    sizes = [stored_size(context.manifest.image_file(path)) for path in frame["path"]]
+    there = pl.Series([size is not None for size in sizes], dtype=pl.Boolean)
     missing = frame.filter(~there).select("image_id", "path")
     detail = (
         f"{missing.height} of {frame.height} files are missing. The same `forgery-det collect` restores them."
@@ -61,9 +63,9 @@ def _changed_files(context: AuditContext) -> AuditFinding:
     read = 0
     for row in frame.iter_rows(named=True):
         path = context.manifest.image_file(row["path"])
-        if path.is_file():
+        if stored_size(path) is not None:
             read += 1
-            problem = file_problem(path.read_bytes(), row)
+            problem = file_problem(read_stored(path), row)
             if problem:
                 problems.append({"image_id": row["image_id"], "path": row["path"], "problem": problem})
     if problems:

@@ -28,6 +28,7 @@ from forgery_det.core.image_facts import (
 )
 from forgery_det.core.image_jpeg import estimate_jpeg_quality
 from forgery_det.core.image_sniff import sniff_codec
+from forgery_det.core.stored import byte_range, read_stored
 
 __all__ = [
     "ACCEPTED_CODECS",
@@ -122,7 +123,7 @@ def decode_file(path: Path, limits: DecodeLimits = _DEFAULT_LIMITS) -> DecodedIm
     """Read and decode an image file; its size is checked before it is read.
 
     Args:
-        path: The file. Its name and extension do not matter.
+        path: The file, or its range of bytes in a shard (see `stored`). Name and extension do not matter.
         limits: Bounds on the file and on the size that its header claims.
 
     Returns:
@@ -132,9 +133,10 @@ def decode_file(path: Path, limits: DecodeLimits = _DEFAULT_LIMITS) -> DecodedIm
         ImageError: The file is refused or cannot be read (`unreadable`); the text names the path.
     """
     try:
-        n_bytes = path.stat().st_size
+        place = byte_range(path)
+        n_bytes = path.stat().st_size if place is None else place.n_bytes
         if n_bytes <= limits.max_bytes:
-            return decode_image(path.read_bytes(), limits)
+            return decode_image(read_stored(path), limits)
     except ImageError as error:
         raise ImageError(error.reason, f"{error.detail} ({path})") from error
     except OSError as error:

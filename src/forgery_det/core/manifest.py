@@ -164,7 +164,7 @@ class Manifest:
         return str(recipes[0]) if len(recipes) == 1 else self.root.resolve().name
 
     def image_file(self, path: str) -> Path:
-        """Return where the image of a `path` value lies on disk."""
+        """Return where the image of a `path` value lies on disk: a file, or a range in a shard (see `stored`)."""
         return self.root / path
 
     def subset(self, *predicates: pl.Expr) -> Manifest:

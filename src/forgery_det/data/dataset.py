@@ -18,6 +18,7 @@ from forgery_det.core.artefacts import sha256_bytes
 from forgery_det.core.errors import ImageError
 from forgery_det.core.image_io import decode_file
 from forgery_det.core.manifest import Manifest
+from forgery_det.core.stored import read_stored
 from forgery_det.transforms.preprocess import ImageArray, Preprocess
 from forgery_det.transforms.tensors import to_tensor
 
@@ -113,6 +114,6 @@ class ManifestDataset(Dataset[Item | BadFile]):
 
     def _decode(self, path: Path, image_id: str) -> ImageArray:
         decoded = decode_file(path)
-        if self._verify_hash and sha256_bytes(path.read_bytes()) != image_id:
+        if self._verify_hash and sha256_bytes(read_stored(path)) != image_id:
             raise ImageError("hash_mismatch", f"Expected bytes with the sha256 {image_id}, got others ({path})")
         return decoded.image_HWC

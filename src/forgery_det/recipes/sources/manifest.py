@@ -9,8 +9,10 @@ from typing import Any
 from forgery_det.core.artefacts import canonical_json, sha256_bytes
 from forgery_det.core.errors import ManifestError, SourceError
 from forgery_det.core.manifest import Manifest
+from forgery_det.core.stored import read_stored
 from forgery_det.recipes.annotations import ITEM_FIELDS
 from forgery_det.recipes.sources.base import Skip, Source, SourceContext, SourceItem
+from forgery_det.recipes.sources.outlook import Download, Expected, Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,17 @@ class ManifestSource(Source):
                 del fields["split"]
             yield self._item(manifest, row, fields, skip)
 
+    def outlook(self) -> Outlook:
+        """Return the rows of the dataset."""
+        try:
+            manifest = Manifest.load(self._dataset)
+        except ManifestError:
+            return Outlook(downloads=(Download(f"{self._dataset} (to be built first)", None, False),), more=None)
+        names = [name for name in ITEM_FIELDS if self._keep_split or name != "split"]
+        rows = manifest.frame.sort("image_id").iter_rows(named=True)
+        kept = ((row["image_id"], {name: row[name] for name in names if row[name] is not None}) for row in rows)
+        return Outlook(tuple(Expected(key, fields) for key, fields in kept))
+
     def _item(self, manifest: Manifest, row: Mapping[str, Any], fields: dict[str, Any], skip: Skip) -> SourceItem:
         key = row["image_id"]
         plain = {name: str(value) for name, value in fields.items()}
@@ -68,7 +81,7 @@ class ManifestSource(Source):
         if skip(key, stamp):
             return SourceItem(key, stamp)
         try:
-            data = manifest.image_file(row["path"]).read_bytes()
+            data = read_stored(manifest.image_file(row["path"]))
         except OSError as error:
             return SourceItem(key, refusal=("unreadable", f"Expected {row['path']}, got: {error.strerror}."))
         if sha256_bytes(data) != key:
