@@ -50,7 +50,7 @@ class Candidate:
         crop: Number of the piece within its original, from 0.
         n_bytes: Size of the stored file.
         original: Facts of the original file.
-        notes: What the annotation table says that the manifest has no column for.
+        notes: What the source and the annotation table say that the manifest has no column for.
         box: The box of the original that it was cut from, None for the whole original.
     """
 
@@ -60,7 +60,7 @@ class Candidate:
     crop: int
     n_bytes: int
     original: FileFacts
-    notes: Mapping[str, str]
+    notes: Mapping[str, Any]
     box: Box | None = None
 
     @property
@@ -75,6 +75,8 @@ def build_rows(
     table: Mapping[str, Annotation] | None,
     prompts: Mapping[str, str],
     recipe_name: str,
+    *,
+    paired: bool = False,
 ) -> tuple[list[Candidate], list[Refused]]:
     """Return the candidates and the refused items of one source.
 
@@ -84,6 +86,7 @@ def build_rows(
         table: Key -> annotation, None without a table.
         prompts: `prompt_ref` -> prompt.
         recipe_name: Goes into the column `recipe`.
+        paired: Other sources build on this one: an image without `content_id` gets its `source_id` as one.
 
     Raises:
         ConfigError: A field is missing or two places contradict each other.
@@ -98,12 +101,14 @@ def build_rows(
             refused.append(Refused(spec.id, key, *refusal, record.sha256))
             continue
         # The same original is the same group in every recipe and under every name.
-        fields = {"source_id": f"sha256:{(record.sha256 or '')[:16]}"}
+        fields = {"source_id": source_group(record.sha256 or "")}
         fields |= resolve_fields(spec, key, record.fields, annotation)
+        if paired:
+            fields.setdefault("content_id", fields["source_id"])
         prompt = prompts.get(annotation.prompt_ref or "") if annotation else None
         if prompt is not None:
             fields["prompt"] = prompt
-        notes = annotation.notes if annotation else {}
+        notes = {**record.notes, **(annotation.notes if annotation else {})}
         for crop, piece in enumerate(record.pieces):
             if piece.file is None or record.original is None:
                 refused.append(
@@ -113,6 +118,16 @@ def build_rows(
             row = _row(fields, piece, piece.file) | {"recipe": recipe_name}
             candidates.append(Candidate(row, spec.id, key, crop, piece.file.n_bytes, record.original, notes, piece.box))
     return candidates, refused
+
+
+def source_group(sha256: str) -> str:
+    """Return the `source_id` of an original that nothing else groups, from the sha256 of its bytes.
+
+    Example:
+        >>> source_group("ab" * 32)
+        'sha256:abababababababab'
+    """
+    return f"sha256:{sha256[:16]}"
 
 
 def piece_key(key: str, box: Box | None, crop: int | None = None) -> str:
@@ -202,8 +217,12 @@ def prompt_id(prompt: str) -> str:
         >>> prompt_id("A red  fox") == prompt_id("a red fox\n")
         True
     """
-    normal = " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
-    return sha256_bytes(normal.encode("utf-8"))[:16]
+    return sha256_bytes(normal_prompt(prompt).encode("utf-8"))[:16]
+
+
+def normal_prompt(prompt: str) -> str:
+    """Return the prompt without differences of case, spacing and Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
 
 
 def origin(candidate: Candidate) -> dict[str, Any]:
