@@ -18,8 +18,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from forgery_det.core.artefacts import write_json
 from forgery_det.core.errors import ConfigError, SourceError
@@ -29,11 +30,16 @@ from forgery_det.recipes.annotations import Annotation, read_annotations
 from forgery_det.recipes.describe import DATASET_NAME
 from forgery_det.recipes.finish import Contents, remove_unnamed, write_tables
 from forgery_det.recipes.gather import Opened, gather, open_source
+from forgery_det.recipes.licences import check_licences
 from forgery_det.recipes.load import load_recipe
+from forgery_det.recipes.peers import RecipePeers, paired_sources
+from forgery_det.recipes.prompt_sets import PromptSet
+from forgery_det.recipes.prompting.journal import is_prompt_journal
 from forgery_det.recipes.prompts import read_prompts
-from forgery_det.recipes.recipe import Recipe
+from forgery_det.recipes.recipe import Recipe, with_executor
 from forgery_det.recipes.rows import Candidate, Refused, build_rows, resolve_fields
 from forgery_det.recipes.select import with_splits, without_duplicates
+from forgery_det.recipes.shards import StoredImages, checked_shard_bytes, in_layout
 from forgery_det.recipes.sources.base import SourceContext, default_cache
 from forgery_det.recipes.sources.downloads import find_cached
 from forgery_det.recipes.sources.registry import SOURCES
@@ -63,7 +69,13 @@ class CollectSummary:
 
 
 def collect(
-    recipe: str | Path, out: Path, *, cache: Path | None = None, progress: ProgressSink = silent
+    recipe: str | Path,
+    out: Path,
+    *,
+    cache: Path | None = None,
+    shard_mb: float | None = None,
+    executor: Mapping[str, Any] | None = None,
+    progress: ProgressSink = silent,
 ) -> CollectSummary:
     """Build or resume a dataset.
 
@@ -71,6 +83,8 @@ def collect(
         recipe: A recipe file, its folder, or the name of a shipped recipe.
         out: Dataset folder; made if absent.
         cache: Folder of downloads; None takes `$FORGERY_DET_CACHE` or `~/.cache/forgery-det`.
+        shard_mb: Largest size of a tar shard in MB (1,000,000 bytes); None stores each image as a file.
+        executor: Where the jobs of generating sources run, `kind` and its options; None leaves it to the recipe.
         progress: Told how far downloads and images are.
 
     Raises:
@@ -78,10 +92,11 @@ def collect(
             work there.
         SourceError: A source cannot be reached or does not hold what the recipe says; what came so far is kept.
     """
-    loaded = load_recipe(recipe)
+    loaded = with_executor(load_recipe(recipe), executor)
     out = Path(out)
     _check_folder(loaded, out)
-    tables = _checked_tables(loaded)
+    shard_bytes = None if shard_mb is None else checked_shard_bytes(shard_mb)
+    tables = checked_tables(loaded)
     with exclusive(out):
         write_json(out / WORK_NAME / "building.json", {"name": loaded.name})
         folder = (cache or default_cache()).expanduser()
@@ -89,6 +104,8 @@ def collect(
             contents = _contents(loaded, tables, out, folder, progress)
         except SourceError as error:
             raise SourceError(f"{error}{_also_absent(loaded, folder)}") from error
+        check_licences(loaded, [(f"images of source {one.source!r}", one.row["licence"]) for one, _ in contents.placed])
+        contents = replace(contents, placed=in_layout(contents.placed, out, shard_bytes))
         manifest, changed = write_tables(loaded, contents, out)
         remove_unnamed(manifest, out)
     return _summary(loaded, manifest, contents, changed, out)
@@ -115,7 +132,7 @@ def _check_folder(recipe: Recipe, out: Path) -> None:
         )
 
 
-def _checked_tables(recipe: Recipe) -> dict[str, dict[str, Annotation] | None]:
+def checked_tables(recipe: Recipe) -> dict[str, dict[str, Annotation] | None]:
     """Read the annotation tables and check whatever needs no image, before anything is downloaded."""
     check_split_policy(recipe.split)
     tables: dict[str, dict[str, Annotation] | None] = {}
@@ -146,8 +163,11 @@ def _contents(
     cache: Path,
     progress: ProgressSink,
 ) -> Contents:
+    peers = RecipePeers(recipe, out, cache, progress)
     opened = [
-        open_source(recipe, spec, tables[spec.id], out, SourceContext(spec.id, spec.folder, cache, progress, out))
+        open_source(
+            recipe, spec, tables[spec.id], out, SourceContext(spec.id, spec.folder, cache, progress, out, peers)
+        )
         for spec in recipe.sources
     ]
     for one in opened:
@@ -155,8 +175,8 @@ def _contents(
     prompts = read_prompts(recipe.prompts, _prompt_refs(tables), out, cache, progress)
     forget: Mapping[str, set[str]] = {}
     while True:
-        records = {one.spec.id: gather(one, out, forget.get(one.spec.id, set()), progress) for one in opened}
-        contents = _selected(recipe, opened, records, prompts)
+        records = _gather_all(opened, peers, out, forget, progress)
+        contents = _selected(recipe, opened, records, prompts, peers.prompt_sets())
         if forget := _lost(contents, out):
             # Images of rows that once went as duplicates were removed; a changed recipe may need them again.
             continue
@@ -164,13 +184,51 @@ def _contents(
         return contents
 
 
+def _gather_all(
+    opened: Sequence[Opened],
+    peers: RecipePeers,
+    out: Path,
+    forget: Mapping[str, set[str]],
+    progress: ProgressSink,
+) -> dict[str, dict[str, Record]]:
+    """Gather every source; one that a prompt set describes is gathered when that set is read, if not before."""
+    by_id = {one.spec.id: one for one in opened}
+    records: dict[str, dict[str, Record]] = {}
+    begun: list[str] = []
+
+    def gathered(source_id: str) -> dict[str, Record]:
+        if source_id not in records:
+            if source_id in begun:
+                circle = " -> ".join([*begun[begun.index(source_id) :], source_id])
+                raise ConfigError(f"Expected prompts that describe images made without them, got a circle: {circle}.")
+            begun.append(source_id)
+            records[source_id] = gather(by_id[source_id], out, forget.get(source_id, set()), progress)
+        return records[source_id]
+
+    peers.connect(opened, gathered)
+    for source_id in by_id:
+        gathered(source_id)
+    return records
+
+
 def _selected(
-    recipe: Recipe, opened: Sequence[Opened], records: Mapping[str, dict[str, Record]], prompts: Mapping[str, str]
+    recipe: Recipe,
+    opened: Sequence[Opened],
+    records: Mapping[str, dict[str, Record]],
+    prompts: Mapping[str, str],
+    prompt_sets: Mapping[str, PromptSet],
 ) -> Contents:
     candidates: list[Candidate] = []
-    refused: list[Refused] = []
+    refused = [
+        Refused(f"prompts:{name}", one.key, one.reason, one.detail, None)
+        for name, prompt_set in prompt_sets.items()
+        for one in prompt_set.refused
+    ]
+    paired = paired_sources(recipe)
     for one in opened:
-        found, gone = build_rows(one.spec, records[one.spec.id], one.table, prompts, recipe.name)
+        found, gone = build_rows(
+            one.spec, records[one.spec.id], one.table, prompts, recipe.name, paired=one.spec.id in paired
+        )
         candidates += found
         refused += gone
     candidates.sort(key=lambda candidate: candidate.order)
@@ -180,7 +238,8 @@ def _selected(
     if not placed:
         reasons = dict(Counter(entry.reason for entry in refused))
         raise SourceError(f"Expected images, got none: all were refused ({reasons}).")
-    return Contents(placed, sorted(refused, key=lambda entry: (entry.source, entry.key, entry.reason)))
+    refused.sort(key=lambda entry: (entry.source, entry.key, entry.reason))
+    return Contents(placed, refused, tuple(prompt_sets.values()))
 
 
 def _also_absent(recipe: Recipe, cache: Path) -> str:
@@ -200,9 +259,9 @@ def _prompt_refs(tables: Mapping[str, dict[str, Annotation] | None]) -> set[str]
 def _lost(contents: Contents, out: Path) -> dict[str, set[str]]:
     """Return source -> keys of the rows whose image is not in the folder, or is damaged."""
     lost: dict[str, set[str]] = {}
+    stored = StoredImages(out)
     for candidate, _ in contents.placed:
-        path = out / candidate.row["path"]
-        if not path.is_file() or path.stat().st_size != candidate.n_bytes:
+        if stored.find(candidate.row, candidate.n_bytes) is None:
             lost.setdefault(candidate.source, set()).add(candidate.key)
     return lost
 
@@ -210,7 +269,8 @@ def _lost(contents: Contents, out: Path) -> dict[str, set[str]]:
 def _remove_stale_work(opened: Sequence[Opened], out: Path) -> None:
     used = {one.journal_path for one in opened}
     for path in (out / WORK_NAME).glob("*.jsonl"):
-        if path not in used:
+        # Answers of a model may have been paid for: they stay for a recipe that goes back to what it was.
+        if path not in used and not is_prompt_journal(path):
             path.unlink()
 
 

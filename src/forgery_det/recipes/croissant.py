@@ -10,11 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from forgery_det.core.manifest import COLUMNS, MANIFEST_NAME
+from forgery_det.recipes.process import image_suffix
 from forgery_det.recipes.recipe import Recipe
 
 CROISSANT_NAME = "croissant.json"
 
-_CONTEXT: dict[str, Any] = {
+CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "citeAs": "cr:citeAs",
@@ -52,11 +53,13 @@ _CONTEXT: dict[str, Any] = {
     "subField": "cr:subField",
     "transform": "cr:transform",
 }
-_DATA_TYPES = {"String": "sc:Text", "Int64": "sc:Integer", "Date": "sc:Date"}
+DATA_TYPES = {"String": "sc:Text", "Int64": "sc:Integer", "Date": "sc:Date"}
 _MEDIA_TYPES = {"jpeg", "png", "webp", "avif", "gif", "tiff"}
 
 
-def croissant(recipe: Recipe, manifest_sha256: str, manifest_bytes: int, codecs: tuple[str, ...]) -> dict[str, Any]:
+def croissant(
+    recipe: Recipe, manifest_sha256: str, manifest_bytes: int, codecs: tuple[str, ...], *, sharded: bool = False
+) -> dict[str, Any]:
     """Return the description of a dataset as JSON-LD.
 
     Args:
@@ -64,17 +67,18 @@ def croissant(recipe: Recipe, manifest_sha256: str, manifest_bytes: int, codecs:
         manifest_sha256: Of the bytes of `manifest.parquet`.
         manifest_bytes: Its size.
         codecs: Codecs of the stored images, sorted.
+        sharded: The images lie in tar shards.
     """
     cited = {"citeAs": recipe.citation} if recipe.citation else {}
     return cited | {
-        "@context": _CONTEXT,
+        "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": recipe.name,
         "description": recipe.description,
         "license": recipe.licence,
         "version": f"1.0.0+{recipe.digest[:12]}",
-        "distribution": [_manifest_file(manifest_sha256, manifest_bytes), _image_files(codecs)],
+        "distribution": [_manifest_file(manifest_sha256, manifest_bytes), *_image_files(codecs, sharded)],
         "recordSet": [
             {
                 "@type": "cr:RecordSet",
@@ -100,15 +104,27 @@ def _manifest_file(sha256: str, n_bytes: int) -> dict[str, Any]:
     }
 
 
-def _image_files(codecs: tuple[str, ...]) -> dict[str, Any]:
+def _image_files(codecs: tuple[str, ...], sharded: bool) -> list[dict[str, Any]]:
     media = [f"image/{codec}" for codec in codecs if codec in _MEDIA_TYPES]
-    return {
+    images: dict[str, Any] = {
         "@type": "cr:FileSet",
         "@id": "image-files",
         "name": "image-files",
         "encodingFormat": media[0] if len(media) == 1 else media,
         "includes": "images/*/*",
     }
+    if not sharded:
+        return [images]
+    shards = {
+        "@type": "cr:FileSet",
+        "@id": "shards",
+        "name": "shards",
+        "encodingFormat": "application/x-tar",
+        "includes": "shards/*/*.tar",
+    }
+    suffixes = [f"*.{image_suffix(codec)}" for codec in codecs]
+    inside = {"containedIn": {"@id": "shards"}, "includes": suffixes[0] if len(suffixes) == 1 else suffixes}
+    return [shards, images | inside]
 
 
 def _field(name: str) -> dict[str, Any]:
@@ -116,7 +132,7 @@ def _field(name: str) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"images/{name}",
         "name": name,
-        "dataType": _DATA_TYPES[str(COLUMNS[name].dtype)],
+        "dataType": DATA_TYPES[str(COLUMNS[name].dtype)],
         "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": name}},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import date
 from typing import Any
 
@@ -47,7 +47,7 @@ def describe(recipe: Recipe, manifest: Manifest, refused: Mapping[str, int]) -> 
         "licences": _counts(frame, "licence"),
         "sources": [
             {"id": spec.id, "kind": spec.kind, "licence": spec.licence, "citation": spec.citation}
-            | {"parameters": _json(asdict(spec.parameters)), "crops": asdict(spec.crops)}
+            | {"parameters": _parameters(spec.parameters), "crops": asdict(spec.crops)}
             for spec in recipe.sources
         ],
         "policies": {
@@ -71,6 +71,12 @@ def _counts(frame: pl.DataFrame, *names: str) -> dict[str, int]:
 def _source_ids(frame: pl.DataFrame) -> dict[str, int]:
     """Return the number of groups in each split and class: what an interval is estimated from."""
     return _counts(frame.unique(["split", "label", "source_id"]), "split", "label")
+
+
+def _parameters(parameters: Any) -> Any:
+    """Return the parameters of a source but those that decide nothing about its images, such as where jobs run."""
+    deciding = {one.name for one in fields(parameters) if not one.metadata.get("incidental")}
+    return _json({name: value for name, value in asdict(parameters).items() if name in deciding})
 
 
 def _json(value: Any) -> Any:

@@ -21,6 +21,8 @@ from forgery_det.core.errors import ConfigError
 from forgery_det.core.registry import did_you_mean
 from forgery_det.core.shipped import shipped_folders
 from forgery_det.recipes.annotations import item_field
+from forgery_det.recipes.licences import check_recipe_licences
+from forgery_det.recipes.prompting.schema import parse_prompt_sets, prompt_files
 from forgery_det.recipes.recipe import (
     AlignPolicy,
     CropPolicy,
@@ -31,6 +33,7 @@ from forgery_det.recipes.recipe import (
     SourceSpec,
     SplitPolicy,
 )
+from forgery_det.recipes.references import check_references
 from forgery_det.recipes.schema import check_keys, parse_section, read_yaml
 from forgery_det.recipes.sources.registry import PROMPT_FORMATS, SOURCES
 
@@ -40,7 +43,7 @@ COMMERCIAL_USE = ("yes", "no", "unknown")
 
 @dataclass(frozen=True, slots=True)
 class _TopLevel:
-    """Keys of `recipe.yaml`; `sources` and `prompts` depend on their kind and are read after it."""
+    """Keys of `recipe.yaml`; `sources`, `prompts` and `prompt_sets` depend on their kind and are read after it."""
 
     name: str
     description: str
@@ -52,6 +55,7 @@ class _TopLevel:
     filter: FilterPolicy = field(default_factory=FilterPolicy)
     dedup: DedupPolicy = field(default_factory=DedupPolicy)
     prompts: Any = None
+    prompt_sets: Any = None
     citation: str = ""
     seed: int = 0
 
@@ -80,7 +84,8 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         path_or_name: A YAML file, a folder with `recipe.yaml`, or the name of a shipped recipe.
 
     Raises:
-        ConfigError: There is no such recipe, or it breaks the schema; the text names file and key path.
+        ConfigError: There is no such recipe, it breaks the schema, or it is marked commercial and a licence in it
+            forbids that; the text names file and key path.
 
     Example:
         >>> load_recipe("samples").name
@@ -103,9 +108,13 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
     ids = [source.id for source in sources]
     if not ids or len(set(ids)) < len(ids):
         raise ConfigError(f"Expected at least one source and each `id` once, got {ids} ({path}: sources).")
+    prompt_sets = {}
+    if top.prompt_sets is not None:
+        prompt_sets = parse_prompt_sets(top.prompt_sets, origins["prompt_sets"][0][0])
     tables = {source.id: sha256_file(source.annotations) for source in sources if source.annotations is not None}
+    tables |= {name: sha256_file(file) for name, file in prompt_files(prompt_sets).items()}
     digest = sha256_bytes(canonical_json([_plain(content), tables]).encode("utf-8"))
-    return Recipe(
+    recipe = Recipe(
         name=top.name,
         description=" ".join(top.description.split()),
         licence=top.licence,
@@ -120,7 +129,11 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         seed=top.seed,
         path=path,
         digest=digest,
+        prompt_sets=prompt_sets,
     )
+    check_references(recipe)
+    check_recipe_licences(recipe)
+    return recipe
 
 
 def list_recipes() -> tuple[Recipe, ...]:
@@ -130,7 +143,7 @@ def list_recipes() -> tuple[Recipe, ...]:
         ConfigError: One of them breaks the schema.
 
     Example:
-        >>> [recipe.name for recipe in list_recipes()]
+        >>> [recipe.name for recipe in list_recipes() if recipe.commercial_use == "unknown"][-2:]
         ['samples', 'wild_mini']
     """
     return tuple(load_recipe(name) for name in recipe_names())

@@ -65,7 +65,17 @@ def image_path(image_id: str, codec: str) -> str:
         >>> image_path("ab" * 32, "jpeg")[:16]
         'images/ab/ababab'
     """
-    return f"images/{image_id[:2]}/{image_id}.{_SUFFIXES.get(codec, codec)}"
+    return f"images/{image_id[:2]}/{image_id}.{image_suffix(codec)}"
+
+
+def image_suffix(codec: str) -> str:
+    """Return the suffix of files of a codec, without the dot.
+
+    Example:
+        >>> image_suffix("jpeg"), image_suffix("webp")
+        ('jpg', 'webp')
+    """
+    return _SUFFIXES.get(codec, codec)
 
 
 def process(item: SourceItem, steps: Steps, out: Path, annotation: Annotation | None = None) -> Record:
@@ -84,9 +94,10 @@ def process(item: SourceItem, steps: Steps, out: Path, annotation: Annotation | 
     boxes = annotation.boxes if annotation else ()
     if item.refusal is not None or item.data is None:
         unread = item.refusal is None
-        return Record(item.key, item.stamp, unread=unread, fields=item.fields, refusal=item.refusal, boxes=boxes)
+        record = Record(item.key, item.stamp, unread=unread, fields=item.fields, refusal=item.refusal, boxes=boxes)
+        return replace(record, notes=item.notes)
     sha256 = sha256_bytes(item.data)
-    record = Record(item.key, item.stamp, sha256=sha256, fields=item.fields, boxes=boxes)
+    record = Record(item.key, item.stamp, sha256=sha256, fields=item.fields, boxes=boxes, notes=item.notes)
     try:
         decoded = decode_image(item.data)
     except ImageError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from forgery_det.recipes.prompt_sets import PromptSetSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,8 @@ class Recipe:
         citation: How to cite the dataset.
         seed: Recorded with the dataset; every step is a function of the recipe and this number.
         path: The file it was read from.
-        digest: sha256 of the recipe's content and its annotation tables, wherever they lie.
+        digest: sha256 of the recipe's content, its annotation tables and its files of prompts, wherever they lie.
+        prompt_sets: Prompts that generating sources share, by name.
     """
 
     name: str
@@ -190,3 +193,24 @@ class Recipe:
     seed: int
     path: Path
     digest: str
+    prompt_sets: Mapping[str, PromptSetSpec] = field(default_factory=dict)
+
+
+def with_executor(recipe: Recipe, executor: Mapping[str, Any] | None) -> Recipe:
+    """Return the recipe with another executor for all sources that have one; None changes nothing.
+
+    The digest stays: where jobs run decides nothing about the images.
+
+    Args:
+        recipe: The recipe.
+        executor: `kind` and its options.
+    """
+    if executor is None:
+        return recipe
+    sources = tuple(
+        replace(spec, parameters=replace(spec.parameters, executor=executor))
+        if hasattr(spec.parameters, "executor")
+        else spec
+        for spec in recipe.sources
+    )
+    return replace(recipe, sources=sources)

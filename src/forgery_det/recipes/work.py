@@ -70,6 +70,7 @@ class Record:
         pieces: Its crops, empty when it was refused as a whole.
         refusal: Reason and detail.
         boxes: What was cut out of the original; a record made with other boxes is void.
+        notes: Facts for `origins.parquet` that the source gave, as JSON values.
     """
 
     key: str
@@ -81,6 +82,7 @@ class Record:
     pieces: tuple[Piece, ...] = ()
     refusal: tuple[str, str] | None = None
     boxes: tuple[Box, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values."""

@@ -7,10 +7,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from forgery_det.core.errors import ConfigError
 from forgery_det.core.progress import ProgressSink, silent
+from forgery_det.recipes.prompt_sets import PromptSet
+from forgery_det.recipes.sources.outlook import Outlook
 
 IMAGE_SUFFIXES = (".avif", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """File names that are taken for images where a recipe names no globs of its own; the decoder decides what they are."""
@@ -37,6 +39,7 @@ class SourceContext:
         cache: Folder of downloads.
         progress: Told about downloads.
         out: The dataset folder that is being built, which no source may read from.
+        peers: What the other parts of the recipe give to sources that build on them; None outside of a build.
     """
 
     source_id: str
@@ -44,6 +47,7 @@ class SourceContext:
     cache: Path
     progress: ProgressSink = silent
     out: Path | None = None
+    peers: Peers | None = None
 
     def resolve(self, path: str) -> Path:
         """Return a path of the recipe: `~` expanded, relative ones from the recipe's folder.
@@ -61,6 +65,40 @@ class SourceContext:
 
 
 @dataclass(frozen=True, slots=True)
+class Original:
+    """An original of another source, as a source that builds on it sees it.
+
+    Args:
+        item: The item, as its source yields it; without data where `skip` named it.
+        fields: Its item fields, resolved: what its row in the manifest will say.
+    """
+
+    item: SourceItem
+    fields: Mapping[str, Any]
+
+
+class Peers(Protocol):
+    """The other parts of a recipe."""
+
+    def originals(self, source_id: str, skip: Skip) -> Iterator[Original]:
+        """Yield the originals of a source that its table wants, in its order; `skip` as in `Source.items`.
+
+        Raises:
+            ConfigError: The recipe has no such source.
+        """
+
+    def identity(self, source_id: str) -> Mapping[str, Any]:
+        """Return what decides the items of a source and their fields, as JSON values."""
+
+    def prompt_set(self, name: str) -> PromptSet:
+        """Return a prompt set, reading and expanding it if need be.
+
+        Raises:
+            ConfigError: The recipe has no such set.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class SourceItem:
     """One item of a source.
 
@@ -69,6 +107,7 @@ class SourceItem:
         stamp: Changes when what lies behind the key changes; constant for pinned sources.
         data: The file's bytes; None when the item was skipped or refused.
         fields: Item fields that the source itself knows, such as a caption.
+        notes: Facts for the column `notes` of `origins.parquet`, as JSON values.
         refusal: Reason and detail if the item cannot be read.
         position: Where to go on after this item, for sources that stream; JSON values.
     """
@@ -79,6 +118,7 @@ class SourceItem:
     fields: Mapping[str, Any] = field(default_factory=dict)
     refusal: tuple[str, str] | None = None
     position: Any = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 Skip = Callable[[str, str], bool]
@@ -114,6 +154,10 @@ class Source(ABC):
         Raises:
             SourceError: The source cannot be reached or does not hold what the recipe says.
         """
+
+    def outlook(self) -> Outlook:
+        """Return what is known of the items without fetching or writing anything; only their number may be known."""
+        return Outlook(more=None)
 
 
 def read_all(source: Source, keys: set[str]) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from forgery_det.core.errors import SourceError
 from forgery_det.recipes.sources.base import MAX_ITEM_BYTES, Skip, Source, SourceContext, SourceItem
 from forgery_det.recipes.sources.downloads import Fetch, Reporter, cached_file, check_pin, run_client
 from forgery_det.recipes.sources.folder import matches, too_large
+from forgery_det.recipes.sources.outlook import Outlook, pinned_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ class DebianPackageSource(Source):
                     yield _item(tar, member, key, skip)
         if not found:
             raise SourceError(f"Expected matching files, got none ({self._parameters.file}: globs).")
+
+    def outlook(self) -> Outlook:
+        """Return the file that is fetched; what is in it, only its table can say."""
+        wanted = self._parameters
+        pinned = pinned_file(self._context.cache, wanted.file, wanted.sha256, wanted.size_bytes)
+        return Outlook(more=None, downloads=(pinned,))
 
     def _package_file(self) -> Path:
         wanted = self._parameters

@@ -12,6 +12,7 @@ from typing import Any
 
 from forgery_det.core.errors import SourceError
 from forgery_det.recipes.sources.base import IMAGE_SUFFIXES, MAX_ITEM_BYTES, Skip, Source, SourceContext, SourceItem
+from forgery_det.recipes.sources.outlook import Download, Expected, Outlook
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,13 @@ class FolderSource(Source):
             )
         for key in keys:
             yield self._item(key, skip)
+
+    def outlook(self) -> Outlook:
+        """Return the files that match now."""
+        if not self._root.is_dir():
+            return Outlook(downloads=(Download(f"{self._root} (to be put there)", None, False),), more=None)
+        keys = sorted(key for key in _files(self._root) if matches(key, self._globs))
+        return Outlook(tuple(Expected(key) for key in keys))
 
     def _item(self, key: str, skip: Skip) -> SourceItem:
         path = self._root / key

