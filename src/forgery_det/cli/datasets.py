@@ -8,20 +8,41 @@ from typing import Literal
 from forgery_det.audits import AuditReport
 from forgery_det.audits import audit as run_audit
 from forgery_det.cli.display import shown_progress
+from forgery_det.cli.plan_table import print_plan
 from forgery_det.cli.tables import print_audit, print_collection
+from forgery_det.core.errors import ConfigError
 from forgery_det.recipes import collect as run_collect
+from forgery_det.recipes.plan import plan as make_plan
 
 
-def collect(recipe: str, out: Path, cache: Path | None = None) -> int:
+def collect(
+    recipe: str,
+    out: Path,
+    cache: Path | None = None,
+    plan: bool = False,
+    shards: float | None = None,
+    executor: Literal["local", "ray"] | None = None,
+    workers: int | None = None,
+) -> int:
     """Build a dataset, or resume one that was interrupted.
 
     Args:
         recipe: name of a shipped recipe (`forgery-det list recipes`) or path of a recipe.yaml
         out: dataset folder
         cache: folder of downloads; $FORGERY_DET_CACHE or ~/.cache/forgery-det by default
+        plan: print what would be made, how long it takes and what it costs, and change nothing
+        shards: size of WebDataset shards in MB; without it, one file an image
+        executor: where images are generated, instead of what the recipe says
+        workers: number of workers of `--executor ray`
     """
+    if workers is not None and executor != "ray":
+        raise ConfigError("Expected `--workers` together with `--executor ray`, got it alone.")
+    chosen = None if executor is None else {"kind": executor} | ({} if workers is None else {"workers": workers})
+    if plan:
+        print_plan(make_plan(recipe, out, cache=cache, executor=chosen))
+        return 0
     with shown_progress() as progress:
-        summary = run_collect(recipe, out, cache=cache, progress=progress)
+        summary = run_collect(recipe, out, cache=cache, shard_mb=shards, executor=chosen, progress=progress)
     print_collection(summary)
     return 0
 

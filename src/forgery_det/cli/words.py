@@ -1,7 +1,7 @@
-"""What people type, in the words that jsonargparse takes: bare flags and plain lists.
+"""What people type, in the words that jsonargparse takes: bare flags, plain lists, dashes.
 
-`--quick` means `--quick true`, and `--only a,b` means `--only '["a", "b"]'`, for options whose type says so. What is
-written out already (`--quick false`, `--only '[a, b]'`) stays as it is.
+`--dry-run` means `--dry_run`, `--quick` means `--quick true`, and `--only a,b` means `--only '["a", "b"]'`, for options
+whose type says so. What is written out already (`--quick false`, `--only '[a, b]'`) stays as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def completed(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
-    """Return the words with bare flags and plain lists written out.
+    """Return the words with dashes in option names, bare flags and plain lists written out.
 
     Args:
         function: Its annotations tell which options are flags and which are lists.
@@ -28,7 +28,13 @@ def completed(function: Callable[..., Any], words: Sequence[str]) -> list[str]:
         ['--quick', 'false', '--only=[dust]']
     """
     kinds = {f"--{name}": kind for name, kind in typing.get_type_hints(function).items()}
-    return list(_written_out(kinds, list(words)))
+    return list(_written_out(kinds, [_option(kinds, word) for word in words]))
+
+
+def _option(kinds: dict[str, Any], word: str) -> str:
+    name, equals, value = word.partition("=")
+    spelt = "--" + name[2:].replace("-", "_")
+    return spelt + equals + value if name.startswith("--") and spelt in kinds else word
 
 
 def _written_out(kinds: dict[str, Any], words: list[str]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from forgery_det.core.errors import SourceError
+from forgery_det.core.errors import ConfigError, SourceError
 from forgery_det.recipes.sources import huggingface
 from forgery_det.recipes.sources.base import SourceContext, SourceItem
 from forgery_det.recipes.sources.huggingface import HuggingFaceParameters, HuggingFaceSource
@@ -104,3 +104,34 @@ def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(huggingface.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(SourceError, match=r"install `forgery-det\[hub\]`"):
         _items(_source(tmp_path))
+
+
+def test_a_source_may_start_behind_the_rows_of_another(tmp_path: Path) -> None:
+    _write(tmp_path)
+    first, second = _source(tmp_path, max_items=3), _source(tmp_path, first_item=3, max_items=3)
+    keys = [[item.key for item in _items(source)] for source in (first, second)]
+    assert keys == [[f"train/{i:08d}" for i in (0, 1, 2)], [f"train/{i:08d}" for i in (3, 4, 5)]]
+    assert first.identity() != second.identity()
+    assert second.outlook().more == 3
+
+
+def test_columns_may_be_translated_and_a_photograph_has_no_generator(tmp_path: Path) -> None:
+    rows = [
+        {"img": b"a", "number": 7, "fake": 1, "model": "sd-x", "kind": "LatDiff"},
+        {"img": b"b", "number": 8, "fake": 1, "model": "big", "kind": "GAN"},
+        {"img": b"c", "number": 9, "fake": 0, "model": "real", "kind": "real"},
+        {"img": b"d", "number": 10, "fake": 1, "model": "hidden", "kind": "Commercial"},
+    ]
+    pl.DataFrame(rows).write_parquet(tmp_path / "part-00.parquet")
+    columns = {"image": "img", "content_id": "number", "label": "fake", "generator": "model", "paradigm": "kind"}
+    values = {"generator": {"hidden": None}, "paradigm": {"LatDiff": "diffusion", "GAN": "gan", "*": "unknown"}}
+    items = _items(_source(tmp_path, columns=columns, values=values))
+    assert [item.data for item in items] == [b"a", b"b", b"c", b"d"], "a column of plain bytes is a column of images"
+    assert [dict(item.fields) for item in items] == [
+        {"content_id": "7", "label": 1, "generator": "sd-x", "paradigm": "diffusion"},
+        {"content_id": "8", "label": 1, "generator": "big", "paradigm": "gan"},
+        {"content_id": "9", "label": 0},
+        {"content_id": "10", "label": 1, "paradigm": "unknown"},
+    ]
+    with pytest.raises(ConfigError, match="Unknown field 'paradigms' in `values`"):
+        _source(tmp_path, values={"paradigms": {}})
