@@ -8,6 +8,7 @@ from typing import Literal
 from forgery_det.cli.display import shown_progress
 from forgery_det.cli.tables import print_comparison
 from forgery_det.evaluation.compare import compare as run_compare
+from forgery_det.evaluation.wandb_log import log_run
 
 
 def compare(
@@ -21,6 +22,9 @@ def compare(
     n_replicates: int = 1000,
     seed: int = 0,
     min_per_class: int = 5,
+    wandb: bool = False,
+    wandb_project: str = "forgery-det",
+    wandb_mode: Literal["offline", "online"] = "offline",
 ) -> int:
     """Compare evaluations on the same images: paired tests, significance groups, leaderboard.
 
@@ -35,6 +39,9 @@ def compare(
         n_replicates: bootstrap replicates of the intervals
         seed: of the bootstrap
         min_per_class: fewest images of a class for a metric
+        wandb: log results, figures and page to wandb as well
+        wandb_project: project at wandb
+        wandb_mode: offline leaves the wandb run in the folder until `wandb sync` sends it
     """
     with shown_progress() as progress:
         folder = run_compare(
@@ -51,4 +58,6 @@ def compare(
             progress=progress,
         )
     print_comparison(folder)
+    if wandb:
+        print(f"wandb: {log_run(folder, wandb_project, wandb_mode)}")
     return 0

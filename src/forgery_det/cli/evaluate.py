@@ -9,6 +9,7 @@ from forgery_det.cli.display import shown_progress
 from forgery_det.cli.tables import print_results
 from forgery_det.evaluation import evaluate as run_evaluate
 from forgery_det.evaluation.protocols.run import DEFAULT_PROTOCOLS
+from forgery_det.evaluation.wandb_log import log_run
 
 
 def evaluate(
@@ -27,6 +28,9 @@ def evaluate(
     perturbations: dict[str, list[int] | Literal["all"]] | None = None,
     heatmaps: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
+    wandb: bool = False,
+    wandb_project: str = "forgery-det",
+    wandb_mode: Literal["offline", "online"] = "offline",
 ) -> int:
     """Score a dataset and write predictions, results with intervals, and the report.
 
@@ -46,6 +50,9 @@ def evaluate(
         perturbations: perturbation name -> severities or all: copies of the judged split that are scored as well
         heatmaps: show in the gallery which part of each picture drives the logit; slow, needs the extra explain
         device: auto, cpu or cuda
+        wandb: log results, figures and report to wandb as well
+        wandb_project: project at wandb
+        wandb_mode: offline leaves the wandb run in the run folder until `wandb sync` sends it
     """
     with shown_progress() as progress:
         run = run_evaluate(
@@ -67,4 +74,6 @@ def evaluate(
             progress=progress,
         )
     print_results(run)
+    if wandb:
+        print(f"wandb: {log_run(run, wandb_project, wandb_mode)}")
     return 0
