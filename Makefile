@@ -65,6 +65,8 @@ format: install  ## Rewrite the source in the project's style
 constraints: | $(UV)  ## Resolve constraints.txt anew (names, versions and hashes, no addresses)
 	$(UV) pip compile --universal --python-version 3.11 --all-extras --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --quiet --upgrade pyproject.toml build-requirements.txt -o constraints.txt
+	$(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--quiet -c constraints.txt docker/requirements-serve.in -o docker/requirements-serve.txt
 
 clean:  ## Remove what the targets made, except downloads in the user's cache
 	rm -rf $(VENV) .uv runs datasets .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
