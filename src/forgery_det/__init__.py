@@ -20,18 +20,32 @@ if TYPE_CHECKING:
     from forgery_det.core.manifest import Manifest
     from forgery_det.detectors import create_detector, list_detectors
     from forgery_det.evaluation import evaluate
+    from forgery_det.export import export
     from forgery_det.recipes import collect
+    from forgery_det.serving.predictor import Predictor
 
 _PUBLIC = {
     "Manifest": "forgery_det.core.manifest",
+    "Predictor": "forgery_det.serving.predictor",
     "audit": "forgery_det.audits",
     "collect": "forgery_det.recipes",
     "create_detector": "forgery_det.detectors",
     "evaluate": "forgery_det.evaluation",
+    "export": "forgery_det.export",
     "list_detectors": "forgery_det.detectors",
 }
 
-__all__ = ["Manifest", "__version__", "audit", "collect", "create_detector", "evaluate", "list_detectors"]
+__all__ = [
+    "Manifest",
+    "Predictor",
+    "__version__",
+    "audit",
+    "collect",
+    "create_detector",
+    "evaluate",
+    "export",
+    "list_detectors",
+]
 
 
 def __getattr__(name: str) -> Any:

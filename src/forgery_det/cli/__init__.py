@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
         "quickstart:quickstart", "collect samples, audit, train, evaluate; ends with the report's path"
     ),
     "collect": Command("datasets:collect", "build or resume a dataset from a recipe", ("recipe",)),
+    "push": Command("push:push", "push a dataset to the Hugging Face hub, or write what would be pushed", ("dataset",)),
     "audit": Command(
         "datasets:audit", "look for shortcuts, leaks and duplicates; exit 1 on a failed audit", ("dataset",)
     ),
@@ -64,6 +65,12 @@ COMMANDS: dict[str, Command] = {
         "matrix:matrix", "leave one generator, paradigm or decoder out; train on X, test on Y", ("dataset",)
     ),
     "predict": Command("predict:predict", "score files, folders, globs or stdin", ("model", "paths")),
+    "export": Command("export:export", "write a bundle that runs without torch, with proof of parity", ("checkpoint",)),
+    "self-test": Command("self_test:self_test", "score a bundle's golden images on this machine", ("bundle",)),
+    "serve": Command("serve:serve", "answer over HTTP from a bundle, with a page at /", ("bundle",)),
+    "safety": Command(
+        "safety:safety", "measure unsafe, corrupted and refused answers of generators and unified models", ("plan",)
+    ),
     "list": Command("listing:list_names", "list detectors, recipes, metrics, audits, protocols and more", ("kind",)),
 }
 

@@ -17,11 +17,11 @@ import torch
 
 from forgery_det.core.errors import ConfigError, ImageError
 from forgery_det.core.image_io import decode_file
+from forgery_det.core.image_paths import expand_paths
+from forgery_det.core.prediction_rows import Decision, PredictionRow, format_rows
 from forgery_det.core.registry import did_you_mean
 from forgery_det.detectors.base import Detector, to_tensor
 from forgery_det.detectors.checkpoint import CheckpointFacts, LoadedDetector, load_checkpoint
-from forgery_det.evaluation.paths import expand_paths
-from forgery_det.evaluation.rows import Decision, PredictionRow, format_rows
 from forgery_det.evaluation.score import NOT_FINITE, choose_device, score_of
 from forgery_det.transforms.preprocess import ImageArray
 

@@ -1,9 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +8,7 @@ from PIL import Image
 from scipy.special import expit
 
 from forgery_det.core.errors import ConfigError
-from forgery_det.evaluation.paths import expand_paths
 from forgery_det.evaluation.predict import DEFAULT_POINT, operating_threshold, predict
-from forgery_det.evaluation.rows import COLUMNS, FORMATS, PredictionRow, format_rows
 from forgery_det.transforms.preprocess import Preprocess
 
 POINTS = {"fpr_1pct": 3.0, "fpr_5pct": 1.0, "balanced": -1.0}
@@ -119,85 +113,3 @@ def test_paths_are_read_while_rows_are_made(folder: Path, make_loaded) -> None:
     rows = predict(make_loaded(), endless(), batch_size=2, device="cpu")
     next(rows)
     assert len(asked) == 2
-
-
-def test_folders_give_images_and_count_the_rest(folder: Path) -> None:
-    skipped: list[str] = []
-    found = list(expand_paths([folder], skipped.append))
-    relative = [os.path.relpath(path, folder) for path in found]
-    assert relative == ["a.png", "broken.png", "d [1].png", "sub/B.JPG", "sub/deep/c.webp"]
-    assert skipped == [f"{folder}/notes.txt"]
-
-
-def test_globs_files_and_missing_names(folder: Path) -> None:
-    def expand(*arguments: str) -> list[str]:
-        return [os.path.relpath(p, folder) for p in expand_paths(str(folder / a) for a in arguments)]
-
-    assert expand("*.png") == ["a.png", "broken.png", "d [1].png"]
-    assert expand("**/*.webp") == ["sub/deep/c.webp"]
-    assert expand("s*") == ["sub/B.JPG", "sub/deep/c.webp"]  # a folder that a glob matches is entered
-    assert expand("d [1].png") == ["d [1].png"]  # a file of that name, not a glob
-    assert expand("notes.txt") == ["notes.txt"]  # named, so it is tried
-    assert expand("*.xyz", "gone.png", "empty") == ["*.xyz", "gone.png", "empty"]  # will be rows with errors
-    assert expand("a.png", "a.png") == ["a.png", "a.png"]
-
-
-def test_links_to_folders_are_not_followed(folder: Path) -> None:
-    (folder / "sub" / "loop").symlink_to(folder, target_is_directory=True)
-    assert len(list(expand_paths([folder]))) == 5
-
-
-ROWS = [
-    PredictionRow('a, "b".png', 1.25, 0.777, "generated"),
-    PredictionRow("new\nline\x1b[2J.png", None, None, None, "truncated: Expected more"),
-    PredictionRow(os.fsdecode(b"caf\xe9.png"), -0.1, 0.475, "n/a"),
-]
-
-
-def test_csv_reads_back() -> None:
-    text = "\n".join(format_rows(ROWS, "csv"))
-    read = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert tuple(read[0]) == COLUMNS == ("path", "logit", "score", "decision", "error")
-    assert read[0] == {"path": 'a, "b".png', "logit": "1.25", "score": "0.777", "decision": "generated", "error": ""}
-    assert read[1]["path"] == "new\nline\x1b[2J.png"
-    assert (read[1]["logit"], read[1]["decision"]) == ("", "")
-    text.encode("utf-8")
-
-
-def test_json_lines_read_back() -> None:
-    lines = list(format_rows(ROWS, "jsonl"))
-    read = [json.loads(line) for line in lines]
-    assert [tuple(row) for row in read] == [COLUMNS] * 3
-    assert [row["path"] for row in read] == [row.path for row in ROWS]  # undecodable names included
-    assert read[1]["logit"] is None
-
-
-def test_table_is_one_printable_line_a_row() -> None:
-    lines = list(format_rows(ROWS, "table"))
-    assert len(lines) == 4
-    assert all(line.isprintable() for line in lines)
-    assert "new\\nline\\x1b[2J.png" in lines[2]
-    assert "truncated: Expected more" in lines[2]
-    "\n".join(lines).encode("utf-8")
-
-
-@pytest.mark.parametrize("style", FORMATS)
-def test_rows_are_written_as_they_come(style: str) -> None:
-    taken: list[int] = []
-
-    def rows():
-        for row in ROWS:
-            taken.append(1)
-            yield row
-
-    lines = format_rows(rows(), style)
-    if style != "jsonl":
-        next(lines)
-        assert taken == []
-    next(lines)
-    assert taken == [1]
-
-
-def test_unknown_format() -> None:
-    with pytest.raises(ConfigError, match="Unknown format 'cvs': did you mean 'csv'"):
-        format_rows([], "cvs")
