@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from synth.bundle import make_bundle
 from synth.images import folder_sources, write_images, write_recipe
 
 
@@ -22,3 +23,9 @@ def image_folder(tmp_path: Path) -> Path:
 def folder_recipe(image_folder: Path, tmp_path: Path) -> Path:
     """A recipe over `image_folder`."""
     return write_recipe(tmp_path / "recipe" / "recipe.yaml", folder_sources(image_folder))
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real bundle (`synth.bundle`), beside its `dataset/` and `model.ckpt`. Shared, so do not change the files."""
+    return make_bundle(tmp_path_factory.mktemp("tiny_bundle"))

@@ -94,6 +94,7 @@ def _print_block(console: Console, row: DetectorRow) -> None:
         ("input", card.input),
         ("size", size if row.cost is None else f"{size}; {time_ms} ms, {memory} MB"),
         ("weights", weights),
+        ("export", f"not {card.not_exported}" if card.not_exported else "every format"),
     ):
         block.add_row(word, escape(text))
     console.print(block)

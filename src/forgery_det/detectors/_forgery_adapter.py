@@ -50,7 +50,7 @@ class ForgeryAdapter(nn.Module):
     def frequency(self, patch_BND: Tensor) -> Tensor:
         """Return the frequency branch's `patch_BND`; N is the square of an even number."""
         side = round(patch_BND.shape[1] ** 0.5)
-        band_BDKhw = haar(patch_BND.mT.reshape(len(patch_BND), -1, side, side))
+        band_BDKhw = haar(patch_BND.mT.reshape(patch_BND.shape[0], -1, side, side))
         band_BKND = self.band_norm(band_BDKhw.flatten(3)).permute(0, 2, 3, 1)
         place_BNKD = self.across_bands.to_itself(band_BKND.transpose(1, 2))
         band_BKND = self.feed_forward(self.within_band.to_itself(place_BNKD.transpose(1, 2)))

@@ -82,6 +82,7 @@ class Aeroblade(TrainingFree):
         summary="error of an image's reconstruction by the autoencoder of a generator; nothing is trained",
         backbone="autoencoder of Stable Diffusion; LPIPS on VGG-16",
         input="whole image, not resized, up to 1024 px",
+        not_exported="always: torch's random stream and truncation to 8 bits",
     )
     tiny: ClassVar[Mapping[str, Any]] = {
         "autoencoders": (
@@ -89,6 +90,14 @@ class Aeroblade(TrainingFree):
         ),
         "vgg_widths": (4, 4, 8, 8, 8),
         "crop_px": 48,
+    }
+
+    export_refusals: ClassVar[Mapping[str, str]] = {
+        "all": (
+            "it draws noise in torch's own random stream, and it cuts the reconstruction to whole steps of 1 / 255, "
+            "where a difference in the seventh digit becomes a whole step: no other runtime gives its numbers. Score "
+            "with the checkpoint."
+        )
     }
 
     def __init__(

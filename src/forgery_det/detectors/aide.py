@@ -72,6 +72,7 @@ class AIDE(Detector):
         input="the whole image; four windows of 32 px chosen in it",
         official_weights="https://github.com/shilinyan99/AIDE",
         licence="MIT",
+        not_exported="always: it sorts the windows of each image",
     )
     tiny: ClassVar[Mapping[str, Any]] = {
         "backbone": "test_convnext",
@@ -81,6 +82,12 @@ class AIDE(Detector):
         "hidden": 16,
         "image_px": 64,
         "backbone_weights": None,
+    }
+    export_refusals: ClassVar[Mapping[str, str]] = {
+        "all": (
+            "it sorts the windows of one image after another, and an image has as many as its size gives: no graph of "
+            "a varying batch and size holds that. Score with the checkpoint."
+        )
     }
     srm_K3HW: Tensor
 
@@ -135,7 +142,7 @@ class AIDE(Detector):
         windows_BVCHW = torch.stack([choose_windows(image_CHW) for image_CHW in image_BCHW])
         enlarged = F.interpolate(windows_BVCHW.flatten(0, 1), size, mode="bilinear", antialias=True)
         whole = F.interpolate(image_BCHW, size, mode="bilinear", antialias=True)
-        enlarged_BVCHW = enlarged.reshape(len(image_BCHW), -1, *enlarged.shape[1:])
+        enlarged_BVCHW = enlarged.reshape(image_BCHW.shape[0], -1, *enlarged.shape[1:])
         return torch.cat([enlarged_BVCHW, whole[:, None]], dim=1)
 
     def noise(self, view_BVCHW: Tensor) -> Tensor:

@@ -54,6 +54,12 @@ class BFree(Detector):
         input="the whole image; five windows of 504 px",
         official_weights="https://github.com/grip-unina/B-Free",
         licence="GRIP-UNINA, non-profit use",
+        not_exported="but to pt2: its windows depend on the size",
+    )
+    export_refusals: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("onnx", "onnx_int8", "openvino", "triton"),
+        "its windows are cut at places that follow from the image's size by arithmetic that torch's ONNX exporter does "
+        "not translate. Export it to pt2, or score with the checkpoint.",
     )
     tiny: ClassVar[Mapping[str, Any]] = {"backbone": "test_vit", "image_size_px": 64, "backbone_weights": None}
 
@@ -84,7 +90,7 @@ class BFree(Detector):
         token_BND = self.model.norm_pre(self.model._pos_embed(patches))
         token_BND = self.model.norm(self.model.blocks(token_BND))
         logit_B1: Tensor = self.model.forward_head(token_BND)
-        return logit_B1.reshape(_VIEWS, len(image_BCHW)).float().mean(dim=0)
+        return logit_B1.reshape(_VIEWS, image_BCHW.shape[0]).float().mean(dim=0)
 
 
 def windows(grid_BDhw: Tensor, side: int) -> list[Tensor]:

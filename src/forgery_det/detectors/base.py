@@ -42,6 +42,7 @@ class DetectorCard:
         input: What it sees of an image, for instance `short side 224 px, centre crop`.
         official_weights: Where the authors publish a checkpoint; empty when they do not.
         licence: Licence of the official weights, or `none stated`; empty without official weights.
+        not_exported: When it cannot become a bundle, in a few words; empty where it always can.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DetectorCard:
     input: str = ""
     official_weights: str = ""
     licence: str = ""
+    not_exported: str = ""
 
 
 class Detector(nn.Module, ABC):
@@ -71,6 +73,8 @@ class Detector(nn.Module, ABC):
     """Name of the module whose input, `embedding_BD`, contrastive losses act on; None where it cannot learn."""
     branch_logits_into: ClassVar[str | None] = None
     """Name of the module whose input, `logit_BK`, are logits of branches that could each answer alone."""
+    export_refusals: ClassVar[Mapping[str, str]] = {}
+    """Export format -> why it cannot be made and what to do instead; the key `all` stands for every format."""
 
     @classmethod
     def holds_whole_network(cls, state: Mapping[str, Tensor]) -> bool:  # noqa: ARG003 - for subclasses
@@ -96,6 +100,10 @@ class Detector(nn.Module, ABC):
             WeightsError: Keys are missing or unexpected, or shapes differ; the text lists the first of each.
         """
         load_strict(self, state)
+
+    def export_refusal(self, format_name: str) -> str | None:
+        """Return why this detector cannot be exported to a format; None where nothing is known against it."""
+        return self.export_refusals.get(format_name, self.export_refusals.get("all"))
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that learn."""

@@ -115,7 +115,7 @@ class DDA(Detector):
         """Return `logit_B`."""
         patch_BDhw = self.backbone.patch_embed.proj(self.normalise(image_BCHW))
         token_BND = torch.cat(
-            [self.backbone.cls_token.expand(len(image_BCHW), -1, -1), patch_BDhw.flatten(2).mT], dim=1
+            [self.backbone.cls_token.expand(image_BCHW.shape[0], -1, -1), patch_BDhw.flatten(2).mT], dim=1
         )
         token_BND = token_BND + interpolate_positions(self.backbone.pos_embed, patch_BDhw.shape[-1])
         token_BND = self.backbone.norm(self.backbone.blocks(token_BND))

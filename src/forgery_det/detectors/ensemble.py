@@ -57,6 +57,7 @@ class Ensemble(TrainingFree):
         summary="weighted logits of several detectors, weights fitted on val",
         backbone="those of its members",
         input="whole image, or the geometry that all members share",
+        not_exported="when members differ in geometry, or one cannot be",
     )
     members: nn.ModuleList
     mean_M: Tensor
@@ -111,6 +112,20 @@ class Ensemble(TrainingFree):
         self.spread_M.copy_(torch.tensor(combination.spread))
         self.weight_M.copy_(torch.tensor(combination.weight))
         self.bias.copy_(torch.tensor(combination.bias))
+
+    def export_refusal(self, format_name: str) -> str | None:
+        """Return why it cannot be exported: members with geometries of their own, or a member that cannot be."""
+        if not self.shares_geometry:
+            names = ", ".join(member.card.name for member in self._detectors())
+            return (
+                f"its members ({names}) see the image through different geometries, and geometry is done in Pillow's "
+                "arithmetic outside the graph, once. Export the members one by one, or weigh members that share theirs."
+            )
+        reasons = (member.export_refusal(format_name) for member in self._detectors())
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def _detectors(self) -> list[Detector]:
+        return [member for member in self.members if isinstance(member, Detector)]
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B`."""

@@ -131,7 +131,7 @@ class FatFormer(Detector):
     def class_logits(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_BK`, K = 2: real, fake."""
         token_BNE = self.image_tokens(image_BCHW)
-        context_BNE = self.enhancer(self.context_ND.expand(len(token_BNE), -1, -1), token_BNE)
+        context_BNE = self.enhancer(self.context_ND.expand(token_BNE.shape[0], -1, -1), token_BNE)
         text_BKE = self.text(self.enhancer_feed_forward(context_BNE))
         patch_BNE = self.interactor_feed_forward(self.interactor(token_BNE[:, 1:], text_BKE))
         direction_BE = F.normalize(token_BNE[:, 0], dim=-1) + F.normalize(patch_BNE.mean(dim=1), dim=-1)
@@ -195,7 +195,7 @@ class PromptEncoder(nn.Module):
 
     def forward(self, context_BND: Tensor) -> Tensor:
         """Return `text_BKE`: the embedding of each prompt, read at its last word."""
-        batch = len(context_BND)
+        batch = context_BND.shape[0]
         context_BKND = context_BND[:, None].expand(-1, len(_NAMES), -1, -1)
         start_BK1D = self.start_K1D.expand(batch, -1, -1, -1)
         after_BKND = self.after_KND.expand(batch, -1, -1, -1)

@@ -16,11 +16,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from forgery_det.core.errors import ConfigError
+from forgery_det.detectors._fourier import fourier_arrays, inverse2, spectrum2
 from forgery_det.detectors.base import Detector, DetectorCard
 from forgery_det.detectors.resnet_trunk import add_stages, imagenet_normalisation, stage_channels
 from forgery_det.transforms.preprocess import Preprocess, ResizeExact
@@ -102,6 +104,12 @@ class FreqNet(Detector):
     def _learn(self, x_BCHW: Tensor, index: int) -> Tensor:
         """Convolve the real and the imaginary part of the spectrum; a 1 x 1 convolution needs no shifted spectrum."""
         dtype = x_BCHW.dtype
+        if torch.compiler.is_exporting():
+            size = (x_BCHW.shape[-2] * x_BCHW.shape[-1]) ** 0.5
+            real, imag = spectrum2(x_BCHW.float())
+            real = self.get_submodule(f"realconv{index}")(real / size)
+            imag = self.get_submodule(f"imagconv{index}")(imag / size)
+            return F.relu(inverse2(real, imag) * size)
         spectrum = torch.fft.fft2(x_BCHW.float(), norm="ortho")
         real = self.get_submodule(f"realconv{index}")(spectrum.real.to(dtype)).float()
         imag = self.get_submodule(f"imagconv{index}")(spectrum.imag.to(dtype)).float()
@@ -117,6 +125,8 @@ def high_pass(x: Tensor, dims: Sequence[int]) -> Tensor:
         >>> high_pass(torch.ones(1, 1, 8, 8), (-2, -1)).abs().max().item() < 1e-6
         True
     """
+    if torch.compiler.is_exporting():
+        return F.relu(x - low_part(x, dims))
     dtype = x.dtype
     spectrum = torch.fft.fftshift(torch.fft.fftn(x.float(), dim=tuple(dims), norm="ortho"), dim=tuple(dims))
     low = torch.ones((), dtype=torch.bool, device=x.device)
@@ -127,3 +137,30 @@ def high_pass(x: Tensor, dims: Sequence[int]) -> Tensor:
         low = low & near.reshape([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
     spectrum = torch.fft.ifftshift(spectrum.masked_fill(low, 0), dim=tuple(dims))
     return F.relu(torch.fft.ifftn(spectrum, dim=tuple(dims), norm="ortho").real.to(dtype))
+
+
+def low_part(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Return what `high_pass` takes away, as products with real matrices: `Re(L x)` or `Re(L_h x L_w')`.
+
+    `L = F^-1 diag(low) F`, of one side, is complex because the low frequencies reach one further below 0 than above.
+
+    Example:
+        >>> x = torch.randn(1, 4, 8, 12)
+        >>> torch.allclose(F.relu(x - low_part(x, (-2, -1))), high_pass(x, (-2, -1)), atol=1e-5)
+        True
+    """
+    if len(dims) == 1:
+        real_NN, _ = (matrix.to(x) for matrix in _low_matrix(x.shape[dims[0]]))
+        return torch.movedim(torch.movedim(x, dims[0], -1) @ real_NN.T, -1, dims[0])
+    (real_h, imag_h), (real_w, imag_w) = ([m.to(x) for m in _low_matrix(x.shape[dim])] for dim in dims)
+    return real_h @ x @ real_w.T - imag_h @ x @ imag_w.T
+
+
+def _low_matrix(n: int) -> tuple[Tensor, Tensor]:
+    """Return the real and the imaginary part of `L` of a side n, float64."""
+    cos_NN, sin_NN = fourier_arrays(n)
+    # `high_pass` shifts the spectrum: position p there is frequency p - n // 2.
+    frequency_K = np.arange(n // 2 - n // 4, n // 2 + n // 4) - n // 2
+    cos_KN, sin_KN = cos_NN[frequency_K % n], sin_NN[frequency_K % n]
+    real_NN, imag_NN = cos_KN.T @ cos_KN + sin_KN.T @ sin_KN, sin_KN.T @ cos_KN - cos_KN.T @ sin_KN
+    return torch.from_numpy(real_NN / n), torch.from_numpy(imag_NN / n)

@@ -60,6 +60,7 @@ class LGrad(ResNetDetector):
         input="resized to 256 x 256 px",
         official_weights="https://github.com/chuangchuangtan/LGrad",
         licence="none stated",
+        not_exported="with its frozen network: a backward pass",
     )
     tiny: ClassVar[Mapping[str, Any]] = {
         "transform": "test_resnet",
@@ -94,6 +95,15 @@ class LGrad(ResNetDetector):
         if not self.holds_whole_network(state):
             state = {**state, **{key: value for key, value in self.state_dict().items() if key.startswith(_TRANSFORM)}}
         load_strict(self, state)
+
+    def export_refusal(self, format_name: str) -> str | None:
+        """Return why it cannot be exported with its frozen network; without, its input is the gradient image."""
+        if self.transform is not None:
+            return (
+                "its input is the gradient of a frozen network, a backward pass inside the graph, which ONNX does not "
+                "have. Score with the checkpoint, or export it without `transform` for gradient images made elsewhere."
+            )
+        return super().export_refusal(format_name)
 
     def network(self, x_BCHW: Tensor) -> Tensor:
         """Return `logit_B` for a normalised gradient image."""

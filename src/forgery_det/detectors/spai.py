@@ -23,6 +23,7 @@ from timm.models.beit import Block
 from torch import Tensor, nn
 
 from forgery_det.core.errors import ConfigError
+from forgery_det.detectors._fourier import inverse2, spectrum2
 from forgery_det.detectors.base import Detector, DetectorCard, Normalise
 from forgery_det.detectors.resnet_trunk import imagenet_normalisation
 from forgery_det.detectors.spai_similarity import SpectralSimilarity
@@ -70,6 +71,7 @@ class SPAI(Detector):
         input="patches of 224 px, any size",
         official_weights="https://github.com/mever-team/spai",
         licence="Apache-2.0",
+        not_exported="without `crop_px`: patches depend on the size",
     )
     tiny: ClassVar[Mapping[str, Any]] = {
         "patch_px": 32,
@@ -106,7 +108,7 @@ class SPAI(Detector):
                 f"Expected an even `patch_px` of whole tokens and heads of equal width, got {patch_px} with tokens of "
                 f"{token_px}, and {attention_width} channels for {n_attention_heads} heads."
             )
-        self.patch_px, self.min_patches = patch_px, min_patches
+        self.patch_px, self.min_patches, self.crop_px = patch_px, min_patches, crop_px
         if crop_px is not None and crop_px < patch_px:
             raise ConfigError(f"Expected `crop_px` of at least `patch_px` = {patch_px}, got {crop_px}.")
         whole = (LimitSide(max_side_px), PadTo(patch_px))
@@ -132,6 +134,15 @@ class SPAI(Detector):
         backbone = {vit + key: tensor for key, tensor in _used(without_prefix(state, vit)).items()}
         rest = {key: tensor for key, tensor in state.items() if not key.startswith(vit)}
         load_strict(self, {_MASK: self.mfvit.frequencies_mask, **backbone, **rest})
+
+    def export_refusal(self, format_name: str) -> str | None:
+        """Return why a graph of any size cannot be made; with `crop_px` all images have one size."""
+        if self.crop_px is None:
+            return (
+                "the number of patches, and where they lie, depends on the image's size, which one graph cannot hold. "
+                "Train or load it with `crop_px`, or score with the checkpoint."
+            )
+        return super().export_refusal(format_name)
 
     def network(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B` for images in [0, 1] whose sides are at least `patch_px`."""
@@ -215,7 +226,7 @@ class _Backbone(nn.Module):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         token_BND = self.patch_embed(image_BCHW)
-        x_BND = torch.cat((self.cls_token.expand(len(token_BND), -1, -1), token_BND), dim=1) + self.pos_embed
+        x_BND = torch.cat((self.cls_token.expand(token_BND.shape[0], -1, -1), token_BND), dim=1) + self.pos_embed
         outputs = []
         for block in self.blocks:
             x_BND = block(x_BND)
@@ -285,6 +296,11 @@ def split_frequencies(image_BCHW: Tensor, mask_HW: Tensor) -> tuple[Tensor, Tens
         True
     """
     dims = (-2, -1)
+    if torch.compiler.is_exporting():
+        inside_HW = torch.fft.ifftshift(mask_HW, dim=dims).to(image_BCHW)
+        real, imaginary = spectrum2(image_BCHW.float())
+        low = inverse2(real * inside_HW, imaginary * inside_HW)
+        return low, image_BCHW - low
     spectrum = torch.fft.fftshift(torch.fft.fft2(image_BCHW.float()), dim=dims)
     parts = (spectrum * mask_HW, spectrum * (1 - mask_HW))
     low, high = (torch.fft.ifft2(torch.fft.ifftshift(part, dim=dims)).real for part in parts)

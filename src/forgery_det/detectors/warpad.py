@@ -85,13 +85,20 @@ class WaRPAD(PerturbedEmbedding):
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
         """Return `logit_B`, in [-1, 1]."""
+        if torch.compiler.is_exporting():
+            # A graph has no loop over a batch of unknown length: all patches are one batch.
+            image_BCHW = self.normalise(image_BCHW)
+            patch_NCHW = batch_patches(image_BCHW, self.patch_px)
+            return -self._similarities(patch_NCHW).reshape(image_BCHW.shape[0], -1).mean(dim=1)
         # One image at a time: its patches are a batch already.
         return -torch.stack([self._steadiness(image_CHW) for image_CHW in self.normalise(image_BCHW)])
 
     def _steadiness(self, image_CHW: Tensor) -> Tensor:
-        patch_NCHW = patches(image_CHW, self.patch_px)
+        return self._similarities(patches(image_CHW, self.patch_px)).mean()
+
+    def _similarities(self, patch_NCHW: Tensor) -> Tensor:
         perturbed_NCHW = patch_NCHW + self.strength * high_frequencies(patch_NCHW, self.levels)
-        return self.similarity(patch_NCHW, perturbed_NCHW).mean()
+        return self.similarity(patch_NCHW, perturbed_NCHW)
 
 
 def patches(image_CHW: Tensor, side_px: int) -> Tensor:
@@ -101,8 +108,18 @@ def patches(image_CHW: Tensor, side_px: int) -> Tensor:
         >>> patches(torch.zeros(3, 64, 96), 32).shape
         torch.Size([6, 3, 32, 32])
     """
-    grid_CYXHW = image_CHW.unfold(1, side_px, side_px).unfold(2, side_px, side_px)
-    return grid_CYXHW.permute(1, 2, 0, 3, 4).flatten(0, 1)
+    return batch_patches(image_CHW[None], side_px)
+
+
+def batch_patches(image_BCHW: Tensor, side_px: int) -> Tensor:
+    """Return the whole patches of several images, image by image and row by row, as `patch_NCHW`.
+
+    Example:
+        >>> batch_patches(torch.zeros(2, 3, 64, 96), 32).shape
+        torch.Size([12, 3, 32, 32])
+    """
+    grid_BCYXHW = image_BCHW.unfold(2, side_px, side_px).unfold(3, side_px, side_px)
+    return grid_BCYXHW.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
 
 
 def high_frequencies(image_BCHW: Tensor, levels: int) -> Tensor:
