@@ -45,6 +45,7 @@ def test_the_same_dataset_gives_the_same_bytes(planter: Planter, tmp_path: Path)
     assert (tmp_path / "a/audit.json").read_bytes() == (tmp_path / "b/audit.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_waiver_changes_the_verdict_and_hides_nothing(planter: Planter) -> None:
     for entry in planter.of_label(1):
         entry["quality"] = 70

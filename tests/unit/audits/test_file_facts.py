@@ -53,6 +53,7 @@ def test_a_rule_that_no_line_draws_is_found(planter: Planter) -> None:
     assert findings(planter)["facts=without_bytes_per_pixel"].value == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_a_shortcut_of_one_generator_is_found_in_its_slice(planter: Planter) -> None:
     for entry in planter.plan:
         if entry["generator"] == "flux":
@@ -114,6 +115,7 @@ def test_crops_of_few_photographs_are_not_estimable(planter: Planter) -> None:
     assert "4 source_ids of real and 24 of generated images, 5 of each needed" in found["overall"].detail
 
 
+@pytest.mark.slow
 def test_memorised_sources_do_not_count(planter: Planter) -> None:
     """Each source has a width of its own that all its pieces share: only a model that saw the source could use it."""
     widths = np.random.default_rng(0).permutation(np.arange(40, 56))
@@ -131,6 +133,7 @@ def test_memorised_sources_do_not_count(planter: Planter) -> None:
     assert grouped.value < ungrouped.value - 0.2
 
 
+@pytest.mark.slow
 def test_the_order_of_the_rows_does_not_matter(planter: Planter) -> None:
     for entry in planter.of_label(1)[::2]:
         entry["quality"] = 80

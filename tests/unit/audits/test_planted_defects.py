@@ -89,7 +89,7 @@ def test_a_clean_dataset_passes(planter: Planter) -> None:
     assert found(planter) == set()
 
 
-FAST = ("codec", "cropped_copy", "prompt")
+FAST = ("codec", "prompt")
 """The others run with the slow tests; the audits behind them have fast tests of their own."""
 
 

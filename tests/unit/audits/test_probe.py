@@ -53,6 +53,7 @@ def test_the_auroc_is_that_of_a_known_shift() -> None:
     assert auroc(label, run_probe(feature, label, group, model, 0).logit_N) == pytest.approx(0.8413, abs=0.03)
 
 
+@pytest.mark.slow
 def test_nothing_to_learn_is_near_chance() -> None:
     values = []
     for seed in range(1000, 1030):

@@ -110,6 +110,7 @@ def test_whole_image_detectors_take_any_size_up_to_a_bound(name: str) -> None:
     assert np.isfinite(detector.logit(image))
 
 
+@pytest.mark.slow
 def test_backbone_weights_start_the_trunk_and_leave_the_head(tmp_path: Path) -> None:
     published = timm.create_model("resnet18.tv_in1k", num_classes=1000)
     torch.save(published.state_dict(), tmp_path / "resnet18.pth")

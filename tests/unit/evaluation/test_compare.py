@@ -85,6 +85,7 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path, manifest: Manifest) -> No
     assert [path.read_bytes() for path in files] == before
 
 
+@pytest.mark.slow
 def test_detectors_on_several_datasets_get_a_critical_difference_diagram(tmp_path: Path) -> None:
     runs = []
     for index in range(3):

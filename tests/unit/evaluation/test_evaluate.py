@@ -176,6 +176,7 @@ def test_a_finished_run_is_not_scored_again(
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_report")
 def test_another_checkpoint_in_the_same_folder_is_scored(
     manifest: Manifest, checkpoint: Path, use, make_loaded, tmp_path: Path
@@ -211,6 +212,7 @@ def test_killed_and_run_again_gives_the_same_files(
     assert not (run / "parts").exists()
 
 
+@pytest.mark.slow
 def test_bad_files_are_in_the_record_and_in_the_report(
     manifest: Manifest, checkpoint: Path, use, make_loaded, tmp_path: Path
 ) -> None:

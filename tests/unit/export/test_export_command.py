@@ -11,6 +11,7 @@ from forgery_det.cli import main, quickstart
 from forgery_det.export.errors import ParityError
 
 
+@pytest.mark.slow
 def test_quickstart_keeps_a_finished_bundle_of_the_same_checkpoint(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def test_clusters_widen_the_interval_as_they_should() -> None:
     assert by_cluster.ci_high - by_cluster.ci_low > 1.2 * (by_image.ci_high - by_image.ci_low)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 def test_counts_and_rows_give_the_same_replicates(name: str) -> None:
     """`of_counts` on draws must equal the public function on the images written out, for every metric."""

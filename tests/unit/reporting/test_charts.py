@@ -164,6 +164,7 @@ def test_sections_stand_after_the_slices_with_tables_footnotes_and_figures(
     assert "](http" not in part
 
 
+@pytest.mark.slow
 def test_two_figures_may_not_share_a_name(report_data: ReportData, tmp_path: Path) -> None:
     section = Section("one", "One", "", (), (CURVES, CURVES))
     with pytest.raises(AssertionError, match="two figures with one name"):

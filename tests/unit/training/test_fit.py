@@ -86,6 +86,7 @@ def test_the_same_command_is_done_at_once_and_another_is_refused(words: Words) -
         fit(words(epochs=4))
 
 
+@pytest.mark.slow
 def test_a_training_without_validation_gain_stops_early_and_stays_stopped(words: Words) -> None:
     result = fit(words(epochs=40, model__optimizer__lr=1e-12, run__patience=2))
     record = json.loads((result.run / "fit.json").read_text())
@@ -209,7 +210,7 @@ OPTIONS: dict[str, dict[str, object]] = {
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(value, id=key, marks=[pytest.mark.slow] * ("bfloat16" in key or key == "average"))
+        pytest.param(value, id=key, marks=[pytest.mark.slow] * (key != "contrast on features"))
         for key, value in OPTIONS.items()
     ],
 )

@@ -70,6 +70,7 @@ def test_members_are_weighed_on_val_and_compared_on_test(members: list[Path], le
     assert not result.notes
 
 
+@pytest.mark.slow
 def test_the_weights_do_not_depend_on_the_held_out_images(members: list[Path], learnable: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(learnable)
     swapped = (
@@ -127,6 +128,7 @@ def test_what_cannot_be_weighed_is_told(
         weigh([members[0], tmp_path / "text.ckpt"], learnable, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_detector_that_ranks_val_upside_down_keeps_its_ranking(words: Words, learnable: Path, tmp_path: Path) -> None:
     manifest = Manifest.load(learnable)
     flipped = manifest.frame.with_columns(

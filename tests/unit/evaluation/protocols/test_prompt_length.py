@@ -95,6 +95,7 @@ def interaction_rate(n_simulations: int) -> float:
     return float(np.mean([fit_slopes(context).interaction.value < 0.05 for context in contexts]))
 
 
+@pytest.mark.slow
 def test_equal_slopes_are_refused_about_as_often_as_said() -> None:
     assert interaction_rate(40) <= 0.15
 
