@@ -9,14 +9,14 @@ from rich.table import Table
 
 from forgery_det.core.errors import ConfigError
 
-Kind = Literal["detectors", "recipes", "metrics", "audits", "perturbations", "protocols"]
+Kind = Literal["detectors", "recipes", "metrics", "audits", "perturbations", "protocols", "benchmarks"]
 
 
 def list_names(kind: Kind, markdown: bool = False, measure: bool = False) -> int:
     """Print the known names of one kind with what they are.
 
     Args:
-        kind: detectors, recipes, metrics, audits, perturbations or protocols.
+        kind: detectors, recipes, metrics, audits, perturbations, protocols or benchmarks (of `safety`).
         markdown: detectors only: the tables in Markdown, as in docs/detectors.md
         measure: detectors only: measure time and memory of each on this machine; takes minutes and gigabytes
     """
@@ -76,10 +76,24 @@ def _protocols() -> list[tuple[str, str]]:
     return rows
 
 
+def _benchmarks() -> list[tuple[str, str]]:
+    from forgery_det.safety.benchmarks import benchmark_sets
+
+    rows = []
+    for name, known in benchmark_sets().items():
+        count = "" if known.n_prompts is None else f", {known.n_prompts} prompts"
+        where = known.dataset or known.homepage
+        rows.append(
+            (name, f"{known.title} ({known.language}{count}; access: {known.access}; {where}). {known.citation}")
+        )
+    return rows
+
+
 _ROWS = {
     "recipes": _recipes,
     "metrics": _metrics,
     "audits": _audits,
     "perturbations": _perturbations,
     "protocols": _protocols,
+    "benchmarks": _benchmarks,
 }

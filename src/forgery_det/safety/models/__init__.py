@@ -1,0 +1,1 @@
+"""Models under test, behind one protocol: `understand(images, text) -> text`, `generate(text, images) -> image`."""
