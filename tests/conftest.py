@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,3 +31,11 @@ def folder_recipe(image_folder: Path, tmp_path: Path) -> Path:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real bundle (`synth.bundle`), beside its `dataset/` and `model.ckpt`. Shared, so do not change the files."""
     return make_bundle(tmp_path_factory.mktemp("tiny_bundle"))
+
+
+@pytest.fixture(autouse=True)
+def no_handler_for_ended_children() -> Iterator[None]:
+    """Take back the handler of SIGCHLD that a DataLoader with workers leaves in the process, for the tests after it."""
+    yield
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)

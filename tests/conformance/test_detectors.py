@@ -78,6 +78,7 @@ def test_an_unknown_setting_is_an_error(name):
         create_detector(name, nonsense=1)
 
 
+@pytest.mark.slow
 def test_construction_needs_no_network(name, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("network used")

@@ -89,6 +89,7 @@ def odd_files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [folder / name for name in KINDS]
 
 
+@pytest.mark.slow
 def test_logits_agree_on_odd_files(tiny_bundle: Path, odd_files: list[Path]) -> None:
     detector = load_checkpoint(tiny_bundle.parent / "model.ckpt").detector
     answers = list(forgery_det.Predictor(tiny_bundle, threads=1, batch_size=5).predict(odd_files))
@@ -104,6 +105,7 @@ def _table(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, st
     return list(csv.DictReader(io.StringIO(capsys.readouterr().out, newline="")))
 
 
+@pytest.mark.slow
 def test_predict_gives_the_same_from_bundle_and_checkpoint(
     tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,6 +122,7 @@ def test_predict_gives_the_same_from_bundle_and_checkpoint(
         assert other["decision"] in (one["decision"], "uncertain")
 
 
+@pytest.mark.slow
 def test_int8_answers_are_near_and_its_self_test_knows(tiny_bundle: Path) -> None:
     int8 = forgery_det.Predictor(tiny_bundle, format="onnx_int8", threads=1)
     tested = int8.self_test()

@@ -89,7 +89,7 @@ def test_a_clean_dataset_passes(planter: Planter) -> None:
     assert found(planter) == set()
 
 
-FAST = ("codec", "prompt")
+FAST = ("codec",)
 """The others run with the slow tests; the audits behind them have fast tests of their own."""
 
 
@@ -102,6 +102,7 @@ def test_a_defect_is_found_by_the_right_audit(planter: Planter, defect: str) -> 
     assert found(planter) == expected
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_found(planter: Planter) -> None:
     dataset = planter.build()
     manifest = Manifest.load(dataset)

@@ -102,7 +102,8 @@ def test_the_sampler_counts_rows_in_the_images_it_is_given(folder):
     assert drawn.count(2) in (2, 3)
 
 
-@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_resume_inside_an_epoch_gives_the_same_next_batches(folder, tmp_path, num_workers):
     def data():
         return ManifestDataModule(folder, CROP, batch_size=2, augment="jpeg_blur", num_workers=num_workers, seed=5)

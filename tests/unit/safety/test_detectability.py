@@ -14,12 +14,13 @@ from forgery_det.safety.detectability import OPERATING_POINT, DetectorProbe, det
 from forgery_det.safety.measure import measure
 from forgery_det.safety.panel import DETECTOR
 from forgery_det.safety.tables import ITEM_SCHEMA, JUDGEMENT_SCHEMA, judged
+from synth.bundle import make_checkpoint
 from synth.safety_plan import MODEL, context, picture, subject, write_plan
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tiny_bundle: Path) -> Path:
-    return tiny_bundle.parent / "model.ckpt"
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("detector"))
 
 
 def test_the_probe_leaves_the_detectors_own_logit(checkpoint: Path, tmp_path: Path) -> None:

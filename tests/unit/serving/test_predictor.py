@@ -170,6 +170,9 @@ def test_a_missing_runtime_says_what_to_install(
         Predictor(edited(bundle, tmp_path, formats=formats))
 
 
+# OpenVINO gives the calling thread another signal stack. A test worker that handled SIGCHLD later has died of it (the
+# kernel's SIGSEGV at the end of a child), so OpenVINO stays out of the long-lived workers of the fast suite.
+@pytest.mark.slow
 def test_openvino_runs_the_same_graph(bundle: Path, tmp_path: Path) -> None:
     formats = json.loads((bundle / "bundle.json").read_text())["formats"]
     formats["onnx"]["runtime"] = "openvino"

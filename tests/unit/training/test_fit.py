@@ -152,6 +152,7 @@ def run_and_kill(arguments: list[str], until: Callable[[], bool]) -> bool:
     return running
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_ends_in_the_same_weights(words: Words, tmp_path: Path) -> None:
     whole = fit(words("whole", epochs=30))
     last = tmp_path / "cut" / "checkpoints" / "last.ckpt"
