@@ -49,7 +49,12 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config pyproject.toml
 
-unit: install
+# Compiled once: two test workers would otherwise compile the same libraries side by side.
+$(VENV)/.compiled: $(STAMP)
+	-@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
+	@touch $@
+
+unit: install $(VENV)/.compiled
 	$(PYTEST) -n 2 --dist worksteal --doctest-modules -m "$(FAST)" tests src
 
 test-slow: install  ## The slow tests (simulated coverage of intervals and the like)
