@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import openvino  # type: ignore[import-untyped]  # ships no types
 
+from forgery_det.core.own_thread import in_own_thread
 from forgery_det.export.errors import ExportError
 from forgery_det.export.graph import INPUT_NAME, OUTPUT_NAMES, first_line
 from forgery_det.export.images import FloatArray
@@ -55,7 +56,7 @@ class OpenVino:
 
     def open(self, written: WrittenFormat) -> Answer:
         """Return OpenVINO's answer on the CPU."""
-        compiled = openvino.Core().compile_model(str(written.file), "CPU", CPU_PROPERTIES)
+        compiled = in_own_thread(lambda: openvino.Core().compile_model(str(written.file), "CPU", CPU_PROPERTIES))
 
         def answer(image_BCHW: FloatArray) -> tuple[FloatArray, FloatArray]:
             found = compiled({INPUT_NAME: image_BCHW})

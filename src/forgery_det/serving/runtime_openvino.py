@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from forgery_det.core.own_thread import in_own_thread
 from forgery_det.serving.errors import BundleError
 from forgery_det.serving.runtime import OUTPUTS, EngineOptions, FloatArray, check_providers
 
@@ -33,14 +34,7 @@ class OpenVinoEngine:
                 f"Expected the package `openvino` to run {path.name}, got {error}. Install it (pip install openvino), "
                 "or run another format of the bundle."
             ) from error
-        core = openvino.Core()
-        device = options.providers[0] if options.providers else "CPU"
-        check_providers([device], core.available_devices, "openvino")
-        try:
-            self._compiled = core.compile_model(core.read_model(str(path)), device, _settings(device, options))
-        except Exception as error:  # OpenVINO raises RuntimeError and types of its own
-            text = str(error).strip().splitlines()
-            raise BundleError(f"Expected a model that OpenVINO runs, got {text[-1:]} ({path}).") from error
+        self._compiled, device = in_own_thread(lambda: _compile(openvino, path, options))
         names = {name for port in self._compiled.outputs for name in port.get_names()}
         if not set(OUTPUTS) <= names or input_name not in self._compiled.input(0).get_names():
             raise BundleError(f"Expected a graph from `{input_name}` to {', '.join(OUTPUTS)}, got {names} ({path}).")
@@ -56,6 +50,18 @@ class OpenVinoEngine:
         # Copies, because the request's memory is written again by the next call.
         logit_B, score_B = (np.array(request.get_tensor(name).data, np.float32) for name in OUTPUTS)
         return logit_B, score_B
+
+
+def _compile(openvino: Any, path: Path, options: EngineOptions) -> tuple[Any, str]:
+    """Return the compiled model and the device it is for."""
+    core = openvino.Core()
+    device = options.providers[0] if options.providers else "CPU"
+    check_providers([device], core.available_devices, "openvino")
+    try:
+        return core.compile_model(core.read_model(str(path)), device, _settings(device, options)), device
+    except Exception as error:  # OpenVINO raises RuntimeError and types of its own
+        text = str(error).strip().splitlines()
+        raise BundleError(f"Expected a model that OpenVINO runs, got {text[-1:]} ({path}).") from error
 
 
 def _settings(device: str, options: EngineOptions) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import shutil
 import subprocess
@@ -170,9 +172,6 @@ def test_a_missing_runtime_says_what_to_install(
         Predictor(edited(bundle, tmp_path, formats=formats))
 
 
-# OpenVINO gives the calling thread another signal stack. A test worker that handled SIGCHLD later has died of it (the
-# kernel's SIGSEGV at the end of a child), so OpenVINO stays out of the long-lived workers of the fast suite.
-@pytest.mark.slow
 def test_openvino_runs_the_same_graph(bundle: Path, tmp_path: Path) -> None:
     formats = json.loads((bundle / "bundle.json").read_text())["formats"]
     formats["onnx"]["runtime"] = "openvino"
@@ -184,6 +183,27 @@ def test_openvino_runs_the_same_graph(bundle: Path, tmp_path: Path) -> None:
         assert [a.logit for a in answers] == pytest.approx([logit_of(v) for v in (255, 0, 90)], abs=SUM)
         assert other.self_test().passed
         assert other.engine.description.startswith("openvino ")
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def signal_stack() -> tuple[int | None, int]:
+    found = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+    return found.address, found.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sigaltstack is asked for with Linux's layout")
+def test_openvino_leaves_the_signal_stack_of_the_caller(bundle: Path) -> None:
+    before = signal_stack()
+    predictor = Predictor(bundle, threads=1, providers=["openvino"])
+    assert len(list(predictor.predict([plain_png(255)]))) == 1
+    assert signal_stack() == before
+    del predictor
+    gc.collect()
+    assert signal_stack() == before
 
 
 def test_self_test_passes_and_fails(bundle: Path, tmp_path: Path, predictor: Predictor) -> None:
